@@ -1,0 +1,179 @@
+//! Impersonation: who may act as whom, how far it goes, and how it ends.
+
+use super::error::{Reason, ReasonCode};
+use super::ids::{SessionId, UserId};
+use super::role::Permission;
+use super::text::{self, RestoreChallenge, Ticket};
+use super::user::{Principal, UserRef};
+use super::{Time, string_enum};
+
+string_enum! {
+    /// What an impersonation may do: all that the subject may (less what every impersonation withholds), or only look.
+    pub enum Mode {
+        Full => "full",
+        ReadOnly => "read_only",
+    }
+}
+
+string_enum! {
+    /// Why a session ended.
+    pub enum EndCause {
+        /// Its own logout.
+        Logout => "logout",
+        /// Its time was over.
+        Expired => "expired",
+        /// Nobody used it for longer than the idle limit.
+        Idle => "idle",
+        /// The subject was disabled or now outranks the actor.
+        SubjectChanged => "subject_changed",
+        /// The actor lost the right to impersonate the subject.
+        ActorDemoted => "actor_demoted",
+        /// The actor was disabled.
+        ActorDisabled => "actor_disabled",
+        /// The session that it was started from is over.
+        OriginalSessionEnded => "original_session_ended",
+        /// A person ended it: its actor or its subject from elsewhere, or a holder of the right.
+        EndedByPerson => "ended_by_person",
+        /// The subject's or the actor's password was changed or reset.
+        PasswordChanged => "password_changed",
+        /// An own session's user was disabled.
+        UserDisabled => "user_disabled",
+        /// A refresh token came back that had been replaced: somebody else has a copy.
+        RefreshTokenReused => "refresh_token_reused",
+    }
+}
+
+impl EndCause {
+    /// Whether an impersonation that ended so still gives its original token back at logout: it ended by itself, and
+    /// nobody meant to take it away.
+    pub const fn leaves_the_way_back(self) -> bool {
+        matches!(self, Self::Expired | Self::Idle | Self::SubjectChanged | Self::ActorDemoted)
+    }
+}
+
+string_enum! {
+    /// What an impersonation withholds of the subject's rights.
+    pub enum Withheld {
+        /// Starting another impersonation.
+        StartImpersonation => "impersonation:start",
+        /// Changing passwords, and ending the subject's sessions.
+        ChangeCredentials => "credentials:change",
+        /// Creating accounts and changing any.
+        ChangeAccounts => "accounts:change",
+        /// Every mutation; in mode `read_only`.
+        Mutate => "mutations",
+    }
+}
+
+impl Mode {
+    /// What an impersonation in this mode withholds.
+    pub const fn withheld(self) -> &'static [Withheld] {
+        match self {
+            Self::Full => &[Withheld::StartImpersonation, Withheld::ChangeCredentials, Withheld::ChangeAccounts],
+            Self::ReadOnly => &[Withheld::StartImpersonation, Withheld::ChangeCredentials, Withheld::ChangeAccounts, Withheld::Mutate],
+        }
+    }
+}
+
+/// What an impersonation was started with.
+#[derive(Debug, Clone)]
+pub struct Grant {
+    /// One line, or empty where the settings make it optional and none was given.
+    pub reason: Option<text::Reason>,
+    pub ticket: Option<Ticket>,
+    pub mode: Mode,
+}
+
+/// What a caller asks for when it starts an impersonation.
+#[derive(Debug, Clone)]
+pub struct StartRequest {
+    pub reason: Option<text::Reason>,
+    pub ticket: Option<Ticket>,
+    pub duration_seconds: Option<u32>,
+    pub mode: Mode,
+    pub restore_challenge: Option<RestoreChallenge>,
+}
+
+/// An impersonation as it is listed, live or past.
+#[derive(Debug, Clone)]
+pub struct Impersonation {
+    pub id: SessionId,
+    pub subject: UserRef,
+    pub actor: UserRef,
+    pub grant: Grant,
+    pub started_at: Time,
+    pub expires_at: Time,
+    pub end: Option<End>,
+    /// How many entries of the history were written under it.
+    pub entry_count: i64,
+}
+
+/// How an impersonation ended.
+#[derive(Debug, Clone)]
+pub struct End {
+    pub at: Time,
+    pub cause: EndCause,
+    /// The person who ended it; nobody where it ended by itself.
+    pub by: Option<UserRef>,
+}
+
+string_enum! {
+    /// Whether an impersonation still runs.
+    pub enum ImpersonationStatus {
+        Live => "live",
+        Ended => "ended",
+    }
+}
+
+/// Why `caller` may not act as `subject`: all reasons that hold, none if it may.
+///
+/// The ceiling: only a holder of `users:impersonate` may act, and only as another, active user who does not hold that
+/// permission, and whose privileged permissions are all among the caller's. Nesting is refused.
+pub fn refusals(caller: &Principal, subject: &Principal, nested: bool) -> Vec<Reason> {
+    let mut reasons = caller_refusals(caller, subject.id(), nested);
+    if !subject.is_active() {
+        reasons.push(Reason::new(ReasonCode::SubjectInactive, "the user is disabled"));
+    }
+    if subject.holds(Permission::UsersImpersonate) {
+        reasons.push(Reason::new(ReasonCode::SubjectMayImpersonate, "the user may impersonate others, so nobody may act as them"));
+    }
+    if caller.role.is_outranked_by(subject.role) {
+        reasons.push(Reason::new(ReasonCode::SubjectOutranksCaller, "the user holds privileged permissions that you do not hold"));
+    }
+    reasons
+}
+
+/// The part of [`refusals`] that tells nothing about the subject: all that a caller learns who may not see users, whether
+/// the subject exists or not.
+pub fn caller_refusals(caller: &Principal, subject: UserId, nested: bool) -> Vec<Reason> {
+    let mut reasons = Vec::new();
+    if !caller.holds(Permission::UsersImpersonate) {
+        reasons.push(Reason::new(ReasonCode::MissingPermission, "you do not hold `users:impersonate`"));
+    }
+    if nested {
+        reasons.push(Reason::new(ReasonCode::Nested, "you already act as someone; log out of that impersonation first"));
+    }
+    if caller.id() == subject {
+        reasons.push(Reason::new(ReasonCode::SelfImpersonation, "you can't act as yourself"));
+    }
+    reasons
+}
+
+/// The ceiling, asked again while an impersonation runs: why it must end now, if it must.
+pub fn broken_ceiling(actor: &Principal, subject: &Principal) -> Option<EndCause> {
+    if !actor.is_active() {
+        return Some(EndCause::ActorDisabled);
+    }
+    let reasons = refusals(actor, subject, false);
+    let lost_the_right = reasons.iter().any(|reason| reason.code == ReasonCode::MissingPermission);
+    match (reasons.is_empty(), lost_the_right) {
+        (true, _) => None,
+        (false, true) => Some(EndCause::ActorDemoted),
+        (false, false) => Some(EndCause::SubjectChanged),
+    }
+}
+
+/// The sentence on an entry made under impersonation.
+pub fn note(subject: &UserRef, actor: &UserRef) -> String {
+    format!("{} acting as {}", actor.display_name, subject.display_name)
+}

@@ -1,0 +1,55 @@
+//! Floor 0: the values and the rules of the editorial office and of impersonation.
+//!
+//! Imports nothing of ours and no infrastructure: no diesel, no actix, no jsonwebtoken, no environment, no clock. What
+//! is decided here can be read, tested and reasoned about without a database or a socket.
+//!
+//! **Architecture Invariant:** who may do what is decided here and nowhere else: [`operation::permit`] for every call,
+//! [`impersonation::refusals`] for who may act as whom, [`article::Assessment`] for the editorial workflow.
+
+pub mod article;
+pub mod error;
+pub mod history;
+pub mod identity;
+pub mod ids;
+pub mod impersonation;
+pub mod operation;
+pub mod page;
+pub mod role;
+pub mod session;
+pub mod text;
+pub mod user;
+
+/// An instant in UTC. The clock that makes them truncates to microseconds, which is what both databases keep.
+pub type Time = chrono::DateTime<chrono::Utc>;
+
+/// Defines an enum whose values have one fixed spelling everywhere: on the wire, in the database and in the logs.
+macro_rules! string_enum {
+    (
+        $(#[$meta:meta])*
+        pub enum $name:ident { $( $(#[$vmeta:meta])* $variant:ident => $text:literal ),+ $(,)? }
+    ) => {
+        $(#[$meta])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize, utoipa::ToSchema)]
+        pub enum $name { $( $(#[$vmeta])* #[serde(rename = $text)] $variant ),+ }
+
+        impl $name {
+            /// Every value, in the order of declaration.
+            pub const ALL: &'static [Self] = &[$( Self::$variant ),+];
+
+            /// The one spelling of this value.
+            pub const fn as_str(self) -> &'static str {
+                match self { $( Self::$variant => $text ),+ }
+            }
+
+            /// The value with this spelling, if there is one.
+            pub fn parse(text: &str) -> Option<Self> {
+                match text { $( $text => Some(Self::$variant), )+ _ => None }
+            }
+        }
+
+        impl std::fmt::Display for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result { f.write_str(self.as_str()) }
+        }
+    };
+}
+pub(crate) use string_enum;
