@@ -102,6 +102,7 @@ struct Inner {
     cause: Option<EndCause>,
     retry_after: Option<u32>,
     internal: Option<String>,
+    transient: bool,
 }
 
 /// The result of everything that can be refused.
@@ -117,6 +118,7 @@ impl Error {
             cause: None,
             retry_after: None,
             internal: None,
+            transient: false,
         }))
     }
 
@@ -164,6 +166,14 @@ impl Error {
         Self::new(Code::Overloaded, "too much to do right now; try again shortly").retry_after(1)
     }
 
+    /// A write lost a race against another one; the same work may succeed when it is tried again. `what` is for the log.
+    pub fn lost_race(what: impl fmt::Display) -> Self {
+        let mut error = Self::overloaded();
+        error.0.internal = Some(what.to_string());
+        error.0.transient = true;
+        error
+    }
+
     /// `what` is for the log.
     pub fn database_unavailable(what: impl fmt::Display) -> Self {
         let mut error = Self::new(Code::DatabaseUnavailable, "the database can't be reached right now; try again shortly").retry_after(2);
@@ -206,6 +216,11 @@ impl Error {
     /// Seconds after which to try again.
     pub fn retry_after_seconds(&self) -> Option<u32> {
         self.0.retry_after
+    }
+
+    /// Whether the same work may succeed at once when it is tried again.
+    pub fn is_transient(&self) -> bool {
+        self.0.transient
     }
 
     /// What the log should say and the caller must not see.

@@ -1,0 +1,187 @@
+//! The articles' rows.
+
+use chrono::NaiveDateTime;
+use diesel::prelude::*;
+
+use super::columns::{self, NameRow, required};
+use super::conn::{Conn, Lock};
+use super::entries;
+use super::error::OrDomain as _;
+use super::schema::{articles, users};
+use crate::domain::article::{Article, ArticleStatus};
+use crate::domain::error::{Code, Error, Result};
+use crate::domain::history::NewEntry;
+use crate::domain::ids::{ArticleId, UserId};
+use crate::domain::page::{Page, PageRequest};
+use crate::domain::text::{Abstract, Body, Title, fold};
+
+diesel::alias!(users as authors: AuthorAlias, users as editors: EditorAlias);
+
+#[derive(Queryable)]
+struct Row {
+    id: String,
+    title: String,
+    abstract_: String,
+    body: String,
+    status: String,
+    version: i64,
+    created_at: NaiveDateTime,
+    updated_at: NaiveDateTime,
+    author: NameRow,
+    editor: Option<NameRow>,
+}
+
+impl Row {
+    fn into_article(self) -> Result<Article> {
+        Ok(Article {
+            id: columns::article_id(&self.id)?,
+            title: Title::from_stored(self.title),
+            r#abstract: Abstract::from_stored(self.abstract_),
+            body: Body::from_stored(self.body),
+            status: required("article status", ArticleStatus::parse(&self.status))?,
+            author: columns::name(self.author)?,
+            editor: self.editor.map(columns::name).transpose()?,
+            version: self.version,
+            created_at: columns::time(self.created_at),
+            updated_at: columns::time(self.updated_at),
+        })
+    }
+}
+
+/// The articles with both their people, as every look-up reads them.
+macro_rules! select_articles {
+    () => {
+        articles::table
+            .inner_join(authors.on(authors.field(users::id).eq(articles::author_id)))
+            .left_join(editors.on(editors.field(users::id).nullable().eq(articles::editor_id)))
+            .select((
+                articles::id,
+                articles::title,
+                articles::abstract_,
+                articles::body,
+                articles::status,
+                articles::version,
+                articles::created_at,
+                articles::updated_at,
+                authors.fields((users::id, users::email, users::display_name)),
+                editors.fields((users::id, users::email, users::display_name)).nullable(),
+            ))
+    };
+}
+
+fn search_text(article: &Article) -> String {
+    fold(&format!("{}\n{}", article.title, article.r#abstract))
+}
+
+fn editor_id(article: &Article) -> Option<String> {
+    article.editor.as_ref().map(|editor| editor.id.to_string())
+}
+
+/// Adds an article.
+pub fn insert(conn: &mut Conn, article: &Article, entry: &NewEntry) -> Result<()> {
+    entries::append(conn, entry)?;
+    diesel::insert_into(articles::table)
+        .values((
+            articles::id.eq(article.id.to_string()),
+            articles::title.eq(article.title.as_str()),
+            articles::abstract_.eq(article.r#abstract.as_str()),
+            articles::body.eq(article.body.as_str()),
+            articles::search.eq(search_text(article)),
+            articles::status.eq(article.status.as_str()),
+            articles::author_id.eq(article.author.id.to_string()),
+            articles::editor_id.eq(editor_id(article)),
+            articles::version.eq(article.version),
+            articles::created_at.eq(article.created_at.naive_utc()),
+            articles::updated_at.eq(article.updated_at.naive_utc()),
+        ))
+        .execute(conn)
+        .or_domain()?;
+    Ok(())
+}
+
+/// Writes `article`, whose version is one above the row's.
+///
+/// # Errors
+/// 412 where the row has another version by now.
+pub fn update(conn: &mut Conn, article: &Article, entry: &NewEntry) -> Result<()> {
+    entries::append(conn, entry)?;
+    let row = articles::table.filter(articles::id.eq(article.id.to_string())).filter(articles::version.eq(article.version - 1));
+    let changed = diesel::update(row)
+        .set((
+            articles::title.eq(article.title.as_str()),
+            articles::abstract_.eq(article.r#abstract.as_str()),
+            articles::body.eq(article.body.as_str()),
+            articles::search.eq(search_text(article)),
+            articles::status.eq(article.status.as_str()),
+            articles::editor_id.eq(editor_id(article)),
+            articles::version.eq(article.version),
+            articles::updated_at.eq(article.updated_at.naive_utc()),
+        ))
+        .execute(conn)
+        .or_domain()?;
+    require_one(changed)
+}
+
+/// Deletes `article`; `entry` is the deletion under the version after its last.
+///
+/// # Errors
+/// 412 where the row has another version by now.
+pub fn delete(conn: &mut Conn, article: &Article, entry: &NewEntry) -> Result<()> {
+    entries::append(conn, entry)?;
+    let row = articles::table.filter(articles::id.eq(article.id.to_string())).filter(articles::version.eq(article.version));
+    require_one(diesel::delete(row).execute(conn).or_domain()?)
+}
+
+fn require_one(changed: usize) -> Result<()> {
+    if changed == 1 { Ok(()) } else { Err(Error::new(Code::VersionMismatch, "the article was changed meanwhile")) }
+}
+
+/// The article with this id, locked as asked.
+pub fn find(conn: &mut Conn, id: ArticleId, lock: Lock) -> Result<Option<Article>> {
+    let id = id.to_string();
+    if let (Conn::Postgres(conn), Lock::Update | Lock::Share) = (&mut *conn, lock) {
+        // A row lock can't stand on the nullable side of a join, so the row is locked before it is read.
+        let _: Option<String> = articles::table.find(&id).select(articles::id).for_no_key_update().first(conn).optional().or_domain()?;
+    }
+    let row: Option<Row> = select_articles!().filter(articles::id.eq(id)).first(conn).optional().or_domain()?;
+    row.map(Row::into_article).transpose()
+}
+
+/// Which articles a listing shows. All given conditions must hold.
+#[derive(Debug, Clone, Default)]
+pub struct ArticleFilter {
+    /// Only what this user may see as author or editor; everything where none is given.
+    pub visible_to: Option<UserId>,
+    pub status: Option<ArticleStatus>,
+    pub author: Option<UserId>,
+    pub editor: Option<UserId>,
+    /// Part of the title or of the abstract, in any case.
+    pub q: Option<String>,
+}
+
+/// One page of articles, newest first.
+pub fn list(conn: &mut Conn, filter: &ArticleFilter, page: &PageRequest<ArticleId>) -> Result<Page<Article>> {
+    let mut query = select_articles!().into_boxed();
+    if let Some(user) = filter.visible_to {
+        let user = user.to_string();
+        query = query.filter(articles::author_id.eq(user.clone()).or(articles::editor_id.assume_not_null().eq(user)));
+    }
+    if let Some(status) = filter.status {
+        query = query.filter(articles::status.eq(status.as_str()));
+    }
+    if let Some(author) = filter.author {
+        query = query.filter(articles::author_id.eq(author.to_string()));
+    }
+    if let Some(editor) = filter.editor {
+        query = query.filter(articles::editor_id.eq(editor.to_string()));
+    }
+    if let Some(q) = &filter.q {
+        query = query.filter(articles::search.like(columns::contains(q)).escape('\\'));
+    }
+    if let Some(after) = page.after {
+        query = query.filter(articles::id.lt(after.to_string()));
+    }
+    let rows: Vec<Row> = query.order(articles::id.desc()).limit(page.limit.rows()).load(conn).or_domain()?;
+    let items = rows.into_iter().map(Row::into_article).collect::<Result<Vec<_>>>()?;
+    Ok(Page::from_rows(items, page.limit, |article| article.id))
+}

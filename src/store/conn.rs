@@ -1,0 +1,143 @@
+//! One connection, to either database, and how it is opened.
+
+use std::time::Duration;
+
+use diesel::connection::{AnsiTransactionManager, SimpleConnection as _, TransactionManager as _};
+use diesel::pg::PgConnection;
+use diesel::r2d2::{ManageConnection, R2D2Connection as _};
+use diesel::sqlite::SqliteConnection;
+use diesel::{Connection as _, ConnectionError};
+
+use super::error::OrDomain as _;
+use crate::domain::error::{Error, Result};
+
+/// A connection to the one database that this process uses.
+#[derive(diesel::MultiConnection)]
+pub enum Conn {
+    Postgres(PgConnection),
+    Sqlite(SqliteConnection),
+}
+
+/// Which database this is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Backend {
+    Postgres,
+    Sqlite,
+}
+
+/// Whether the rows that are read stay as they are until the transaction ends.
+///
+/// SQLite has one writer at a time, so inside a write every row does. On Postgres they are locked, in the order of their ids, so that two transactions that
+/// need the same rows wait for each other rather than block each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lock {
+    /// For reading only.
+    None,
+    /// Others may read them, and lock them so too.
+    Share,
+    /// They are about to change.
+    Update,
+}
+
+impl Conn {
+    pub(super) fn begin(&mut self) -> Result<()> {
+        match self {
+            // A plain BEGIN lets two writers read before one writes, and then fails the other.
+            Self::Sqlite(conn) => AnsiTransactionManager::begin_transaction_sql(conn, "BEGIN IMMEDIATE").or_domain(),
+            Self::Postgres(conn) => AnsiTransactionManager::begin_transaction(conn).or_domain(),
+        }
+    }
+
+    pub(super) fn commit(&mut self) -> Result<()> {
+        match self {
+            Self::Sqlite(conn) => AnsiTransactionManager::commit_transaction(conn).or_domain(),
+            Self::Postgres(conn) => AnsiTransactionManager::commit_transaction(conn).or_domain(),
+        }
+    }
+
+    /// Best effort: a connection that can't roll back is thrown away by the pool.
+    pub(super) fn roll_back(&mut self) {
+        let result = match self {
+            Self::Sqlite(conn) => AnsiTransactionManager::rollback_transaction(conn),
+            Self::Postgres(conn) => AnsiTransactionManager::rollback_transaction(conn),
+        };
+        if let Err(error) = result {
+            tracing::debug!(%error, "a transaction could not be rolled back");
+        }
+    }
+
+    fn is_in_transaction(&mut self) -> bool {
+        let status = match self {
+            Self::Sqlite(conn) => AnsiTransactionManager::transaction_manager_status_mut(conn),
+            Self::Postgres(conn) => AnsiTransactionManager::transaction_manager_status_mut(conn),
+        };
+        !matches!(status.transaction_depth(), Ok(None))
+    }
+}
+
+/// Opens connections for a pool.
+#[derive(Debug, Clone)]
+pub(super) struct Manager {
+    pub url: String,
+    pub backend: Backend,
+    /// Refuses every write (SQLite; on Postgres a read shares its pool with the writes).
+    pub query_only: bool,
+    /// How long a statement may wait for another writer.
+    pub lock_timeout: Duration,
+}
+
+impl Manager {
+    fn open(&self) -> Result<Conn, ConnectionError> {
+        let lock_ms = self.lock_timeout.as_millis();
+        match self.backend {
+            Backend::Sqlite => {
+                let mut conn = SqliteConnection::establish(&self.url)?;
+                // WAL lets readers go on beside the writer; FULL makes every acknowledged commit durable. `recursive_triggers` makes REPLACE fire
+                // delete triggers on our own connections; elsewhere an insert trigger stands in its way.
+                let setup = format!(
+                    "PRAGMA busy_timeout = {lock_ms}; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;
+                     PRAGMA recursive_triggers = ON; PRAGMA trusted_schema = OFF; PRAGMA query_only = {};",
+                    if self.query_only { "ON" } else { "OFF" }
+                );
+                conn.batch_execute(&setup).map_err(ConnectionError::CouldntSetupConfiguration)?;
+                Ok(Conn::Sqlite(conn))
+            }
+            Backend::Postgres => {
+                let mut conn = PgConnection::establish(&self.url)?;
+                // Bounds what a statement may take, so that a stuck server gives an answer. Naive times are UTC on both sides.
+                let setup = format!(
+                    "SET lock_timeout = {lock_ms}; SET statement_timeout = {}; SET idle_in_transaction_session_timeout = 60000; SET TIME ZONE 'UTC'",
+                    lock_ms * 2
+                );
+                conn.batch_execute(&setup).map_err(ConnectionError::CouldntSetupConfiguration)?;
+                Ok(Conn::Postgres(conn))
+            }
+        }
+    }
+
+    /// A connection of its own, outside every pool.
+    pub(super) fn open_one(&self) -> Result<Conn> {
+        self.open().map_err(|error| Error::database_unavailable(error))
+    }
+}
+
+impl ManageConnection for Manager {
+    type Connection = Conn;
+    type Error = diesel::r2d2::Error;
+
+    fn connect(&self) -> Result<Conn, Self::Error> {
+        self.open().map_err(diesel::r2d2::Error::ConnectionError)
+    }
+
+    fn is_valid(&self, conn: &mut Conn) -> Result<(), Self::Error> {
+        match conn {
+            Conn::Sqlite(_) => Ok(()),
+            Conn::Postgres(conn) => conn.ping().map_err(diesel::r2d2::Error::QueryError),
+        }
+    }
+
+    fn has_broken(&self, conn: &mut Conn) -> bool {
+        // A panic leaves the transaction open, and with it its locks.
+        std::thread::panicking() || conn.is_in_transaction()
+    }
+}

@@ -1,0 +1,257 @@
+//! The two ways in: `read` and `write`.
+
+use std::fs::{File, TryLockError};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use diesel::r2d2::{Pool, PooledConnection};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::conn::{Backend, Conn, Manager};
+use crate::domain::error::{Error, Result};
+
+/// How often a write that lost a race is tried in all.
+const ATTEMPTS: u32 = 8;
+
+/// How to reach the database.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// `sqlite://<path>`, or a libpq URL `postgres://…`.
+    pub url: String,
+    /// Connections for reading (SQLite), or in all (Postgres).
+    pub pool_size: u32,
+    /// How long to wait for a connection, or for another writer, before the answer is 503.
+    pub patience: Duration,
+}
+
+/// The database, shared by everything that needs it.
+#[derive(Clone)]
+pub struct Db(Arc<Inner>);
+
+struct Inner {
+    backend: Backend,
+    readers: Lane,
+    /// SQLite has one writer, and its callers queue for it in order; on Postgres this is the readers' lane.
+    writers: Option<Lane>,
+    manager: Manager,
+    /// Held while a server runs on the file, so that a second one is refused.
+    _server_lock: Option<File>,
+    patience: Duration,
+}
+
+/// A pool, and a queue in front of it: who waits holds no thread.
+struct Lane {
+    pool: Pool<Manager>,
+    gate: Arc<Semaphore>,
+}
+
+/// What a pool is doing, for the metrics.
+#[derive(Debug, Clone, Copy)]
+pub struct PoolState {
+    pub idle: u32,
+    pub in_use: u32,
+}
+
+impl Lane {
+    fn new(manager: Manager, size: u32, patience: Duration) -> Self {
+        let pool = Pool::builder()
+            .max_size(size)
+            .min_idle(Some(1))
+            .connection_timeout(patience)
+            // A pooled connection to Postgres may have died with the server; a file doesn't go away.
+            .test_on_check_out(manager.backend == Backend::Postgres)
+            .error_handler(Box::new(LogErrors))
+            .build_unchecked(manager);
+        Self { pool, gate: Arc::new(Semaphore::new(size as usize)) }
+    }
+
+    async fn enter(&self, patience: Duration) -> Result<OwnedSemaphorePermit> {
+        match tokio::time::timeout(patience, Arc::clone(&self.gate).acquire_owned()).await {
+            Ok(Ok(permit)) => Ok(permit),
+            Ok(Err(closed)) => Err(Error::internal(closed)),
+            Err(_) => Err(Error::overloaded()),
+        }
+    }
+
+    fn connection(&self) -> Result<PooledConnection<Manager>> {
+        self.pool.get().map_err(Error::database_unavailable)
+    }
+}
+
+#[derive(Debug)]
+struct LogErrors;
+
+impl diesel::r2d2::HandleError<diesel::r2d2::Error> for LogErrors {
+    fn handle_error(&self, error: diesel::r2d2::Error) {
+        tracing::warn!(%error, "no connection to the database");
+    }
+}
+
+impl Db {
+    /// Gets ready to reach the database at `options.url`; connects when first needed.
+    ///
+    /// # Errors
+    /// Where the URL's scheme is unknown.
+    pub fn open(options: &Options) -> Result<Self> {
+        let (backend, url) = locate(&options.url)?;
+        let manager = Manager { url, backend, query_only: false, lock_timeout: options.patience };
+        let (readers, writers) = match backend {
+            Backend::Sqlite => {
+                let reading = Manager { query_only: true, ..manager.clone() };
+                // The writer creates the file and sets it up, so it comes first.
+                let writers = Lane::new(manager.clone(), 1, options.patience);
+                (Lane::new(reading, options.pool_size, options.patience), Some(writers))
+            }
+            Backend::Postgres => (Lane::new(manager.clone(), options.pool_size, options.patience), None),
+        };
+        let inner = Inner { backend, readers, writers, manager, _server_lock: None, patience: options.patience };
+        Ok(Self(Arc::new(inner)))
+    }
+
+    /// As [`Db::open`], for the one process that serves. On SQLite a lock beside the file refuses a second one; the command line doesn't take it.
+    ///
+    /// # Errors
+    /// Also where another server has the file.
+    pub fn open_for_serving(options: &Options) -> Result<Self> {
+        let lock = match locate(&options.url)? {
+            (Backend::Sqlite, path) if path != ":memory:" => Some(lock_file(&path)?),
+            _ => None,
+        };
+        let db = Self::open(options)?;
+        let mut inner = Arc::into_inner(db.0).ok_or_else(|| Error::internal("the database was shared before it was opened"))?;
+        inner._server_lock = lock;
+        Ok(Self(Arc::new(inner)))
+    }
+
+    pub fn backend(&self) -> Backend {
+        self.0.backend
+    }
+
+    /// Runs `work`, which only reads, away from the async workers.
+    ///
+    /// # Errors
+    /// What `work` answers; 503 where no connection is to be had in time.
+    pub async fn read<T: Send + 'static>(&self, work: impl FnOnce(&mut Conn) -> Result<T> + Send + 'static) -> Result<T> {
+        let permit = self.0.readers.enter(self.0.patience).await?;
+        let db = self.clone();
+        run(move || {
+            let _permit = permit;
+            db.read_blocking(work)
+        })
+        .await
+    }
+
+    /// Runs `work` in one transaction, away from the async workers. It commits if `work` answers `Ok`, and what was answered is durable then. Work that lost a
+    /// race is tried again, a bounded number of times, so it may run more than once.
+    ///
+    /// # Errors
+    /// What `work` answers; 503 where no connection is to be had in time or every try lost a race.
+    pub async fn write<T: Send + 'static>(&self, work: impl Fn(&mut Conn) -> Result<T> + Send + 'static) -> Result<T> {
+        let permit = self.writers().enter(self.0.patience).await?;
+        let db = self.clone();
+        run(move || {
+            let _permit = permit;
+            db.write_blocking(work)
+        })
+        .await
+    }
+
+    /// [`Db::read`] for callers that may block.
+    pub fn read_blocking<T>(&self, work: impl FnOnce(&mut Conn) -> Result<T>) -> Result<T> {
+        work(&mut *self.0.readers.connection()?)
+    }
+
+    /// [`Db::write`] for callers that may block.
+    pub fn write_blocking<T>(&self, work: impl Fn(&mut Conn) -> Result<T>) -> Result<T> {
+        let mut attempt = 1;
+        loop {
+            match in_transaction(&mut *self.writers().connection()?, &work) {
+                Err(error) if error.is_transient() && attempt < ATTEMPTS => {
+                    tracing::debug!(%error, attempt, "a write lost a race and is tried again");
+                    attempt += 1;
+                }
+                result => return result,
+            }
+        }
+    }
+
+    /// A connection outside the pools, for what holds one for long or needs to set it up.
+    pub(super) fn dedicated(&self) -> Result<Conn> {
+        self.0.manager.open_one()
+    }
+
+    /// What the connections are doing.
+    pub fn pool_state(&self) -> PoolState {
+        let lanes = [Some(&self.0.readers), self.0.writers.as_ref()];
+        lanes.into_iter().flatten().map(|lane| lane.pool.state()).fold(PoolState { idle: 0, in_use: 0 }, |sum, state| PoolState {
+            idle: sum.idle + state.idle_connections,
+            in_use: sum.in_use + state.connections.saturating_sub(state.idle_connections),
+        })
+    }
+
+    fn writers(&self) -> &Lane {
+        self.0.writers.as_ref().unwrap_or(&self.0.readers)
+    }
+}
+
+fn in_transaction<T>(conn: &mut Conn, work: &impl Fn(&mut Conn) -> Result<T>) -> Result<T> {
+    conn.begin()?;
+    match work(conn) {
+        Ok(value) => match conn.commit() {
+            Ok(()) => Ok(value),
+            Err(error) => {
+                conn.roll_back();
+                Err(error)
+            }
+        },
+        Err(error) => {
+            conn.roll_back();
+            Err(error)
+        }
+    }
+}
+
+/// Runs `work` on the blocking pool. It goes on to its end even if nobody waits for it any more.
+async fn run<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    tokio::task::spawn_blocking(work).await.unwrap_or_else(|panic| Err(Error::internal(panic)))
+}
+
+/// Dispatches on the scheme alone; whatever is unknown is refused, because SQLite would take a typo for a file's name.
+fn locate(url: &str) -> Result<(Backend, String)> {
+    if let Some(path) = url.strip_prefix("sqlite://") {
+        return match path {
+            "" => Err(Error::internal("the database URL `sqlite://` lacks the file's path")),
+            path => Ok((Backend::Sqlite, path.to_owned())),
+        };
+    }
+    if url.starts_with("postgres://") || url.starts_with("postgresql://") {
+        return Ok((Backend::Postgres, with_connect_timeout(url)));
+    }
+    Err(Error::internal("the database URL must begin with sqlite://, postgres:// or postgresql://"))
+}
+
+/// libpq waits for an unreachable server for minutes unless told otherwise.
+fn with_connect_timeout(url: &str) -> String {
+    let mut url = url.to_owned();
+    for (name, value) in [("connect_timeout", "3"), ("tcp_user_timeout", "10000"), ("application_name", "actas")] {
+        if !url.contains(&format!("{name}=")) {
+            url.push(if url.contains('?') { '&' } else { '?' });
+            url.push_str(&format!("{name}={value}"));
+        }
+    }
+    url
+}
+
+fn lock_file(database: &str) -> Result<File> {
+    let path = PathBuf::from(format!("{database}.lock"));
+    let open = File::options().create(true).truncate(false).write(true).open(&path);
+    let file = open.map_err(|error| Error::internal(format!("can't open the lock file {}: {error}", path.display())))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(Error::internal(format!(
+            "another actas server is using {database}; SQLite serves one at a time (use Postgres to run several)"
+        ))),
+        Err(TryLockError::Error(error)) => Err(Error::internal(format!("can't lock {}: {error}", path.display()))),
+    }
+}

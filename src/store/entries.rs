@@ -1,0 +1,233 @@
+//! The history's rows: appended and read, nothing else.
+
+use chrono::{Duration, NaiveDateTime};
+use diesel::dsl::{count_star, max, min};
+use diesel::prelude::*;
+
+use super::columns::{self, required};
+use super::conn::Conn;
+use super::error::OrDomain as _;
+use super::schema::{entries, refusals};
+use crate::domain::Time;
+use crate::domain::error::{Error, Result};
+use crate::domain::history::{Changes, Entry, EntryAction, HistoryFilter, NewEntry, Origin, Resource, ResourceType};
+use crate::domain::ids::{SessionId, UserId};
+use crate::domain::page::{Page, PageRequest, Seq};
+use crate::domain::text::{DisplayName, Email};
+use crate::domain::user::UserRef;
+
+/// Appends `entry`. Comes before the change that it tells of, in the same transaction.
+pub fn append(conn: &mut Conn, entry: &NewEntry) -> Result<()> {
+    let changes = serde_json::to_string(&entry.changes).map_err(Error::internal)?;
+    let (subject, actor) = (entry.subject.as_ref(), entry.actor.as_ref());
+    diesel::insert_into(entries::table)
+        .values((
+            entries::id.eq(entry.id.to_string()),
+            entries::occurred_at.eq(entry.occurred_at.naive_utc()),
+            entries::origin.eq(entry.origin.as_str()),
+            entries::action.eq(entry.action.as_str()),
+            entries::resource_type.eq(entry.resource.r#type.as_str()),
+            entries::resource_id.eq(&entry.resource.id),
+            entries::resource_version.eq(entry.resource.version),
+            entries::subject_id.eq(subject.map(|user| user.id.to_string())),
+            entries::subject_email.eq(subject.map(|user| user.email.as_str())),
+            entries::subject_name.eq(subject.map(|user| user.display_name.as_str())),
+            entries::actor_id.eq(actor.map(|user| user.id.to_string())),
+            entries::actor_email.eq(actor.map(|user| user.email.as_str())),
+            entries::actor_name.eq(actor.map(|user| user.display_name.as_str())),
+            entries::impersonation_id.eq(entry.impersonation_id.map(|id| id.to_string())),
+            entries::note.eq(entry.note.as_deref()),
+            entries::changes.eq(changes),
+            entries::request_id.eq(entry.request_id.as_deref()),
+        ))
+        .execute(conn)
+        .or_domain()?;
+    Ok(())
+}
+
+/// Writes that `caller` was refused to act as `subject`: one entry in a minute, and a count beside it.
+pub fn append_refusal(conn: &mut Conn, caller: UserId, subject: UserId, entry: &NewEntry) -> Result<()> {
+    let (caller, subject) = (caller.to_string(), subject.to_string());
+    let minute = chrono::DurationRound::duration_trunc(entry.occurred_at.naive_utc(), Duration::minutes(1)).map_err(Error::internal)?;
+    let row = refusals::table.find((&caller, &subject, minute));
+    let counted = diesel::update(row).set(refusals::count.eq(refusals::count + 1)).execute(conn).or_domain()?;
+    if counted > 0 {
+        return Ok(());
+    }
+    append(conn, entry)?;
+    diesel::insert_into(refusals::table)
+        .values((
+            refusals::caller_id.eq(caller),
+            refusals::subject_id.eq(subject),
+            refusals::minute.eq(minute),
+            refusals::entry_id.eq(entry.id.to_string()),
+            refusals::count.eq(1_i64),
+        ))
+        .execute(conn)
+        .or_domain()?;
+    Ok(())
+}
+
+/// The clocks of instances that share a database differ by less than this, so an entry's place in the history and its time do too.
+const CLOCK_SKEW: Duration = Duration::minutes(5);
+
+/// One page of the entries that `filter` lets through, newest first.
+pub fn list(conn: &mut Conn, filter: &HistoryFilter, page: &PageRequest<Seq>) -> Result<Page<Entry>> {
+    let mut query = entries::table.into_boxed();
+    if let Some(subject) = filter.subject {
+        query = query.filter(entries::subject_id.eq(subject.to_string()));
+    }
+    if let Some(actor) = filter.actor {
+        query = query.filter(entries::actor_id.eq(actor.to_string()));
+    }
+    match filter.impersonated {
+        Some(true) => query = query.filter(entries::actor_id.is_not_null()),
+        Some(false) => query = query.filter(entries::actor_id.is_null()),
+        None => {}
+    }
+    if let Some(impersonation) = filter.impersonation {
+        query = query.filter(entries::impersonation_id.eq(impersonation.to_string()));
+    }
+    if let Some(resource_type) = filter.resource_type {
+        query = query.filter(entries::resource_type.eq(resource_type.as_str()));
+    }
+    if let Some(resource_id) = &filter.resource_id {
+        query = query.filter(entries::resource_id.eq(resource_id.clone()));
+    }
+    if let Some(action) = filter.action {
+        query = query.filter(entries::action.eq(action.as_str()));
+    }
+    // A span of time becomes a span of places first, so that every index that ends in `seq` finds it at once, however long the history is.
+    if let Some(from) = filter.from {
+        let from = from.naive_utc();
+        query = query.filter(entries::occurred_at.ge(from));
+        if let Some(first) = place_of_last_before(conn, from - CLOCK_SKEW)? {
+            query = query.filter(entries::seq.ge(first));
+        }
+    }
+    if let Some(to) = filter.to {
+        let to = to.naive_utc();
+        query = query.filter(entries::occurred_at.lt(to));
+        if let Some(last) = place_of_first_after(conn, to + CLOCK_SKEW)? {
+            query = query.filter(entries::seq.le(last));
+        }
+    }
+    if let Some(after) = page.after {
+        query = query.filter(entries::seq.lt(after.0));
+    }
+    let rows: Vec<Row> = query.order(entries::seq.desc()).limit(page.limit.rows()).load(conn).or_domain()?;
+    let mut items = rows.into_iter().map(Row::into_entry).collect::<Result<Vec<_>>>()?;
+    fill_counts(conn, &mut items)?;
+    Ok(Page::from_rows(items, page.limit, |entry| Seq(entry.seq)))
+}
+
+fn place_of_last_before(conn: &mut Conn, time: NaiveDateTime) -> Result<Option<i64>> {
+    let newest = entries::table.filter(entries::occurred_at.lt(time)).order((entries::occurred_at.desc(), entries::seq.desc()));
+    newest.select(entries::seq).first(conn).optional().or_domain()
+}
+
+fn place_of_first_after(conn: &mut Conn, time: NaiveDateTime) -> Result<Option<i64>> {
+    let oldest = entries::table.filter(entries::occurred_at.gt(time)).order((entries::occurred_at.asc(), entries::seq.asc()));
+    oldest.select(entries::seq).first(conn).optional().or_domain()
+}
+
+fn fill_counts(conn: &mut Conn, items: &mut [Entry]) -> Result<()> {
+    let refused = |entry: &&mut Entry| entry.written.action == EntryAction::ImpersonationRefused;
+    let ids: Vec<String> = items.iter_mut().filter(refused).map(|entry| entry.written.id.to_string()).collect();
+    if ids.is_empty() {
+        return Ok(());
+    }
+    let counts: Vec<(String, i64)> =
+        refusals::table.filter(refusals::entry_id.eq_any(&ids)).select((refusals::entry_id, refusals::count)).load(conn).or_domain()?;
+    let counts: std::collections::HashMap<_, _> = counts.into_iter().collect();
+    for entry in items.iter_mut().filter(refused) {
+        entry.count = counts.get(&entry.written.id.to_string()).copied();
+    }
+    Ok(())
+}
+
+/// How many entries each of these impersonations has, in one query.
+pub fn count_by_impersonation(conn: &mut Conn, ids: &[SessionId]) -> Result<Vec<(SessionId, i64)>> {
+    if ids.is_empty() {
+        return Ok(Vec::new());
+    }
+    let ids: Vec<Option<String>> = ids.iter().map(|id| Some(id.to_string())).collect();
+    let rows: Vec<(Option<String>, i64)> = entries::table
+        .filter(entries::impersonation_id.eq_any(ids))
+        .group_by(entries::impersonation_id)
+        .select((entries::impersonation_id, count_star()))
+        .load(conn)
+        .or_domain()?;
+    rows.into_iter().filter_map(|(id, count)| id.map(|id| Ok((columns::session_id(&id)?, count)))).collect()
+}
+
+/// Whether the history knows this resource.
+pub fn knows(conn: &mut Conn, resource_id: &str) -> Result<bool> {
+    diesel::select(diesel::dsl::exists(entries::table.filter(entries::resource_id.eq(resource_id)))).get_result(conn).or_domain()
+}
+
+/// The first and the last place of the history; `None` where it is empty.
+pub fn span(conn: &mut Conn) -> Result<Option<(i64, i64)>> {
+    let (first, last): (Option<i64>, Option<i64>) = entries::table.select((min(entries::seq), max(entries::seq))).first(conn).or_domain()?;
+    Ok(first.zip(last))
+}
+
+#[derive(Queryable)]
+struct Row {
+    seq: i64,
+    id: String,
+    occurred_at: NaiveDateTime,
+    origin: String,
+    action: String,
+    resource_type: String,
+    resource_id: String,
+    resource_version: Option<i64>,
+    subject_id: Option<String>,
+    subject_email: Option<String>,
+    subject_name: Option<String>,
+    actor_id: Option<String>,
+    actor_email: Option<String>,
+    actor_name: Option<String>,
+    impersonation_id: Option<String>,
+    note: Option<String>,
+    changes: String,
+    request_id: Option<String>,
+}
+
+impl Row {
+    fn into_entry(self) -> Result<Entry> {
+        let occurred_at: Time = columns::time(self.occurred_at);
+        let changes: Changes = serde_json::from_str(&self.changes).map_err(|_| Error::internal("an entry's changes are not JSON"))?;
+        Ok(Entry {
+            seq: self.seq,
+            written: NewEntry {
+                id: columns::entry_id(&self.id)?,
+                occurred_at,
+                origin: required("origin", Origin::parse(&self.origin))?,
+                action: required("action", EntryAction::parse(&self.action))?,
+                resource: Resource {
+                    r#type: required("resource type", ResourceType::parse(&self.resource_type))?,
+                    id: self.resource_id,
+                    version: self.resource_version,
+                },
+                subject: name(self.subject_id, self.subject_email, self.subject_name)?,
+                actor: name(self.actor_id, self.actor_email, self.actor_name)?,
+                impersonation_id: self.impersonation_id.as_deref().map(columns::session_id).transpose()?,
+                note: self.note,
+                changes,
+                request_id: self.request_id,
+            },
+            count: None,
+        })
+    }
+}
+
+fn name(id: Option<String>, email: Option<String>, display_name: Option<String>) -> Result<Option<UserRef>> {
+    match (id, email, display_name) {
+        (Some(id), Some(email), Some(name)) => {
+            let user = UserRef { id: columns::user_id(&id)?, email: Email::from_stored(email), display_name: DisplayName::from_stored(name) };
+            Ok(Some(user))
+        }
+        _ => Ok(None),
+    }
+}

@@ -1,0 +1,495 @@
+//! The sessions' rows, own ones and impersonations, and what hangs on them: refresh tokens and ways back.
+
+use chrono::NaiveDateTime;
+use diesel::prelude::*;
+
+use super::columns::{self, NameRow, PrincipalRow, required};
+use super::conn::{Conn, Lock};
+use super::entries;
+use super::error::OrDomain as _;
+use super::schema::{refresh_tokens, sessions, users, ways_back};
+use crate::domain::Time;
+use crate::domain::error::Result;
+use crate::domain::history::NewEntry;
+use crate::domain::ids::{SessionId, UserId};
+use crate::domain::impersonation::{End, EndCause, Grant, Impersonation, ImpersonationStatus, Mode};
+use crate::domain::page::{Page, PageRequest};
+use crate::domain::session::{ActingAs, Ended, Kind, Session};
+use crate::domain::text::{Reason, RestoreChallenge, Ticket};
+
+diesel::alias!(
+    users as subjects: SubjectAlias,
+    users as actors: ActorAlias,
+    users as enders: EnderAlias,
+    sessions as originals: OriginalAlias
+);
+
+/// A session about to be written.
+#[derive(Debug, Clone)]
+pub struct NewSession {
+    pub id: SessionId,
+    pub subject: UserId,
+    pub acting: Option<NewActing>,
+    pub client_ip: Option<String>,
+    pub user_agent: Option<String>,
+    pub started_at: Time,
+    pub expires_at: Time,
+}
+
+/// The half of a new session that only an impersonation has.
+#[derive(Debug, Clone)]
+pub struct NewActing {
+    pub actor: UserId,
+    pub original_session: SessionId,
+    pub grant: Grant,
+}
+
+/// Opens a session. The entry comes first.
+pub fn insert(conn: &mut Conn, session: &NewSession, entry: &NewEntry) -> Result<()> {
+    entries::append(conn, entry)?;
+    let acting = session.acting.as_ref();
+    diesel::insert_into(sessions::table)
+        .values((
+            sessions::id.eq(session.id.to_string()),
+            sessions::subject_id.eq(session.subject.to_string()),
+            sessions::actor_id.eq(acting.map(|acting| acting.actor.to_string())),
+            sessions::original_session_id.eq(acting.map(|acting| acting.original_session.to_string())),
+            sessions::mode.eq(acting.map(|acting| acting.grant.mode.as_str())),
+            sessions::reason.eq(acting.and_then(|acting| acting.grant.reason.as_ref()).map(Reason::as_str)),
+            sessions::ticket.eq(acting.and_then(|acting| acting.grant.ticket.as_ref()).map(Ticket::as_str)),
+            sessions::client_ip.eq(session.client_ip.as_deref()),
+            sessions::user_agent.eq(session.user_agent.as_deref()),
+            sessions::started_at.eq(session.started_at.naive_utc()),
+            sessions::expires_at.eq(session.expires_at.naive_utc()),
+            sessions::last_used_at.eq(session.started_at.naive_utc()),
+        ))
+        .execute(conn)
+        .or_domain()?;
+    Ok(())
+}
+
+#[derive(Queryable)]
+struct Row {
+    id: String,
+    mode: Option<String>,
+    reason: Option<String>,
+    ticket: Option<String>,
+    started_at: NaiveDateTime,
+    expires_at: NaiveDateTime,
+    last_used_at: NaiveDateTime,
+    ended_at: Option<NaiveDateTime>,
+    end_cause: Option<String>,
+    subject: PrincipalRow,
+    actor: Option<PrincipalRow>,
+    original: Option<(String, Option<NaiveDateTime>, NaiveDateTime)>,
+}
+
+impl Row {
+    fn into_session(self) -> Result<Session> {
+        let kind = match (self.actor, self.original) {
+            (Some(actor), Some((original, original_ended_at, original_expires_at))) => Kind::Impersonation(Box::new(ActingAs {
+                actor: columns::principal(actor)?,
+                original_session: columns::session_id(&original)?,
+                original_ended_at: original_ended_at.map(columns::time),
+                original_expires_at: columns::time(original_expires_at),
+                grant: grant(self.mode.as_deref(), self.reason, self.ticket)?,
+            })),
+            _ => Kind::Own,
+        };
+        Ok(Session {
+            id: columns::session_id(&self.id)?,
+            subject: columns::principal(self.subject)?,
+            kind,
+            started_at: columns::time(self.started_at),
+            expires_at: columns::time(self.expires_at),
+            last_used_at: columns::time(self.last_used_at),
+            ended: ended(self.ended_at, self.end_cause.as_deref())?,
+        })
+    }
+}
+
+fn grant(mode: Option<&str>, reason: Option<String>, ticket: Option<String>) -> Result<Grant> {
+    Ok(Grant {
+        reason: reason.map(Reason::from_stored),
+        ticket: ticket.map(Ticket::from_stored),
+        mode: required("mode", mode.and_then(Mode::parse))?,
+    })
+}
+
+fn ended(at: Option<NaiveDateTime>, cause: Option<&str>) -> Result<Option<Ended>> {
+    let Some(at) = at else { return Ok(None) };
+    Ok(Some(Ended { at: columns::time(at), cause: required("end cause", cause.and_then(EndCause::parse))? }))
+}
+
+/// The session with this id, with all that decides whether it still counts, in one select. Locked as asked, an impersonation together with its original.
+pub fn find(conn: &mut Conn, id: SessionId, lock: Lock) -> Result<Option<Session>> {
+    let id = id.to_string();
+    if let Conn::Postgres(conn) = conn {
+        lock_rows(conn, &id, lock)?;
+    }
+    let row: Option<Row> = sessions::table
+        .inner_join(subjects.on(subjects.field(users::id).eq(sessions::subject_id)))
+        .left_join(actors.on(actors.field(users::id).nullable().eq(sessions::actor_id)))
+        .left_join(originals.on(originals.field(sessions::id).nullable().eq(sessions::original_session_id)))
+        .filter(sessions::id.eq(id))
+        .select((
+            sessions::id,
+            sessions::mode,
+            sessions::reason,
+            sessions::ticket,
+            sessions::started_at,
+            sessions::expires_at,
+            sessions::last_used_at,
+            sessions::ended_at,
+            sessions::end_cause,
+            subjects.fields((users::id, users::email, users::display_name, users::role, users::status)),
+            actors.fields((users::id, users::email, users::display_name, users::role, users::status)).nullable(),
+            originals.fields((sessions::id, sessions::ended_at, sessions::expires_at)).nullable(),
+        ))
+        .first(conn)
+        .optional()
+        .or_domain()?;
+    row.map(Row::into_session).transpose()
+}
+
+/// Locks a session's row and its original's, the older one first, as everyone does.
+fn lock_rows(conn: &mut diesel::PgConnection, id: &str, lock: Lock) -> Result<()> {
+    let original = originals.filter(originals.field(sessions::id).eq(id)).select(originals.field(sessions::original_session_id)).single_value();
+    let rows = sessions::table
+        .filter(sessions::id.eq(id).or(sessions::id.nullable().eq(original)))
+        .order(sessions::id)
+        .select(sessions::id);
+    let _: Vec<String> = match lock {
+        Lock::None => Vec::new(),
+        Lock::Share => rows.for_share().load(conn).or_domain()?,
+        Lock::Update => rows.for_no_key_update().load(conn).or_domain()?,
+    };
+    Ok(())
+}
+
+/// Ends a session, unless it is over already: `false` then. The entry is written by the caller, before, for those that it found live under lock.
+pub fn end(conn: &mut Conn, id: SessionId, at: Time, cause: EndCause, by: Option<UserId>) -> Result<bool> {
+    let row = sessions::table.filter(sessions::id.eq(id.to_string())).filter(sessions::ended_at.is_null());
+    let ended = diesel::update(row)
+        .set((
+            sessions::ended_at.eq(Some(at.naive_utc())),
+            sessions::end_cause.eq(Some(cause.as_str())),
+            sessions::ended_by_id.eq(by.map(|id| id.to_string())),
+        ))
+        .execute(conn)
+        .or_domain()?;
+    Ok(ended == 1)
+}
+
+/// Notes that a session was used. No mutation.
+pub fn touch(conn: &mut Conn, id: SessionId, now: Time) -> Result<()> {
+    let row = sessions::table.filter(sessions::id.eq(id.to_string())).filter(sessions::ended_at.is_null());
+    diesel::update(row).set(sessions::last_used_at.eq(now.naive_utc())).execute(conn).or_domain()?;
+    Ok(())
+}
+
+/// Sessions whose rows are still open, as they are found for ending them.
+#[derive(Debug, Clone, Copy)]
+pub enum Open {
+    /// A user's own sessions.
+    Own(UserId),
+    /// Impersonations started from this session.
+    From(SessionId),
+    /// Impersonations of this user.
+    Of(UserId),
+    /// Impersonations by this user.
+    By(UserId),
+}
+
+/// The sessions of that kind whose rows are open, oldest first, locked for their end.
+pub fn lock_open(conn: &mut Conn, which: Open) -> Result<Vec<SessionId>> {
+    let mut query = sessions::table.filter(sessions::ended_at.is_null()).order(sessions::id).select(sessions::id).into_boxed();
+    query = match which {
+        Open::Own(user) => query.filter(sessions::actor_id.is_null()).filter(sessions::subject_id.eq(user.to_string())),
+        Open::From(session) => query.filter(sessions::original_session_id.eq(session.to_string())),
+        Open::Of(user) => query.filter(sessions::actor_id.is_not_null()).filter(sessions::subject_id.eq(user.to_string())),
+        Open::By(user) => query.filter(sessions::actor_id.eq(user.to_string())),
+    };
+    let ids: Vec<String> = query.load(conn).or_domain()?;
+    if let Conn::Postgres(conn) = conn {
+        // A boxed query takes no locking clause.
+        let rows = sessions::table.filter(sessions::id.eq_any(&ids)).order(sessions::id).select(sessions::id);
+        let _: Vec<String> = rows.for_no_key_update().load(conn).or_domain()?;
+    }
+    ids.iter().map(|id| columns::session_id(id)).collect()
+}
+
+/// Open sessions whose time is over, oldest first, at most `limit` of them: the id, the user, and whether it is an impersonation.
+pub fn expired(conn: &mut Conn, now: Time, limit: i64) -> Result<Vec<(SessionId, UserId, bool)>> {
+    let rows: Vec<(String, String, Option<String>)> = sessions::table
+        .filter(sessions::ended_at.is_null())
+        .filter(sessions::expires_at.le(now.naive_utc()))
+        .order(sessions::expires_at)
+        .limit(limit)
+        .select((sessions::id, sessions::subject_id, sessions::actor_id))
+        .load(conn)
+        .or_domain()?;
+    rows.into_iter().map(|(id, user, actor)| Ok((columns::session_id(&id)?, columns::user_id(&user)?, actor.is_some()))).collect()
+}
+
+/// An own session as its user sees it.
+#[derive(Debug, Clone)]
+pub struct OwnSession {
+    pub id: SessionId,
+    pub started_at: Time,
+    pub expires_at: Time,
+    pub last_used_at: Time,
+    pub client_ip: Option<String>,
+    pub user_agent: Option<String>,
+}
+
+/// One page of a user's own live sessions, newest first.
+pub fn list_own(conn: &mut Conn, user: UserId, now: Time, page: &PageRequest<SessionId>) -> Result<Page<OwnSession>> {
+    let mut query = sessions::table
+        .filter(sessions::subject_id.eq(user.to_string()))
+        .filter(sessions::actor_id.is_null())
+        .filter(sessions::ended_at.is_null())
+        .filter(sessions::expires_at.gt(now.naive_utc()))
+        .select((
+            sessions::id,
+            sessions::started_at,
+            sessions::expires_at,
+            sessions::last_used_at,
+            sessions::client_ip,
+            sessions::user_agent,
+        ))
+        .into_boxed();
+    if let Some(after) = page.after {
+        query = query.filter(sessions::id.lt(after.to_string()));
+    }
+    type OwnRow = (String, NaiveDateTime, NaiveDateTime, NaiveDateTime, Option<String>, Option<String>);
+    let rows: Vec<OwnRow> = query.order(sessions::id.desc()).limit(page.limit.rows()).load(conn).or_domain()?;
+    let items = rows
+        .into_iter()
+        .map(|(id, started_at, expires_at, last_used_at, client_ip, user_agent)| {
+            Ok(OwnSession {
+                id: columns::session_id(&id)?,
+                started_at: columns::time(started_at),
+                expires_at: columns::time(expires_at),
+                last_used_at: columns::time(last_used_at),
+                client_ip,
+                user_agent,
+            })
+        })
+        .collect::<Result<Vec<_>>>()?;
+    Ok(Page::from_rows(items, page.limit, |session| session.id))
+}
+
+/// Whether this user has logged in from this address before.
+pub fn is_known_address(conn: &mut Conn, user: UserId, address: &str) -> Result<bool> {
+    let known = sessions::table
+        .filter(sessions::subject_id.eq(user.to_string()))
+        .filter(sessions::actor_id.is_null())
+        .filter(sessions::client_ip.eq(address));
+    diesel::select(diesel::dsl::exists(known)).get_result(conn).or_domain()
+}
+
+/// Which impersonations a listing shows. All given conditions must hold.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct ImpersonationFilter {
+    pub id: Option<SessionId>,
+    pub status: Option<ImpersonationStatus>,
+    pub actor: Option<UserId>,
+    pub subject: Option<UserId>,
+}
+
+#[derive(Queryable)]
+struct ImpersonationRow {
+    id: String,
+    mode: Option<String>,
+    reason: Option<String>,
+    ticket: Option<String>,
+    started_at: NaiveDateTime,
+    expires_at: NaiveDateTime,
+    ended_at: Option<NaiveDateTime>,
+    end_cause: Option<String>,
+    subject: NameRow,
+    actor: NameRow,
+    ended_by: Option<NameRow>,
+}
+
+impl ImpersonationRow {
+    /// One whose time is over has ended then, whether its row says so yet or not.
+    fn into_impersonation(self, now: Time) -> Result<Impersonation> {
+        let expires_at = columns::time(self.expires_at);
+        let end = match ended(self.ended_at, self.end_cause.as_deref())? {
+            Some(ended) => Some(End { at: ended.at, cause: ended.cause, by: self.ended_by.map(columns::name).transpose()? }),
+            None if expires_at <= now => Some(End { at: expires_at, cause: EndCause::Expired, by: None }),
+            None => None,
+        };
+        Ok(Impersonation {
+            id: columns::session_id(&self.id)?,
+            subject: columns::name(self.subject)?,
+            actor: columns::name(self.actor)?,
+            grant: grant(self.mode.as_deref(), self.reason, self.ticket)?,
+            started_at: columns::time(self.started_at),
+            expires_at,
+            end,
+            entry_count: 0,
+        })
+    }
+}
+
+/// One page of impersonations, newest first. Two queries, however many there are.
+pub fn list_impersonations(
+    conn: &mut Conn,
+    filter: &ImpersonationFilter,
+    now: Time,
+    page: &PageRequest<SessionId>,
+) -> Result<Page<Impersonation>> {
+    let mut query = sessions::table
+        .inner_join(subjects.on(subjects.field(users::id).eq(sessions::subject_id)))
+        .inner_join(actors.on(actors.field(users::id).nullable().eq(sessions::actor_id)))
+        .left_join(enders.on(enders.field(users::id).nullable().eq(sessions::ended_by_id)))
+        .filter(sessions::actor_id.is_not_null())
+        .select((
+            sessions::id,
+            sessions::mode,
+            sessions::reason,
+            sessions::ticket,
+            sessions::started_at,
+            sessions::expires_at,
+            sessions::ended_at,
+            sessions::end_cause,
+            subjects.fields((users::id, users::email, users::display_name)),
+            actors.fields((users::id, users::email, users::display_name)),
+            enders.fields((users::id, users::email, users::display_name)).nullable(),
+        ))
+        .into_boxed();
+    if let Some(id) = filter.id {
+        query = query.filter(sessions::id.eq(id.to_string()));
+    }
+    match filter.status {
+        Some(ImpersonationStatus::Live) => {
+            query = query.filter(sessions::ended_at.is_null()).filter(sessions::expires_at.gt(now.naive_utc()));
+        }
+        Some(ImpersonationStatus::Ended) => {
+            query = query.filter(sessions::ended_at.is_not_null().or(sessions::expires_at.le(now.naive_utc())));
+        }
+        None => {}
+    }
+    if let Some(actor) = filter.actor {
+        query = query.filter(sessions::actor_id.eq(actor.to_string()));
+    }
+    if let Some(subject) = filter.subject {
+        query = query.filter(sessions::subject_id.eq(subject.to_string()));
+    }
+    if let Some(after) = page.after {
+        query = query.filter(sessions::id.lt(after.to_string()));
+    }
+    let rows: Vec<ImpersonationRow> = query.order(sessions::id.desc()).limit(page.limit.rows()).load(conn).or_domain()?;
+    let mut items = rows.into_iter().map(|row| row.into_impersonation(now)).collect::<Result<Vec<_>>>()?;
+    let ids: Vec<SessionId> = items.iter().map(|item| item.id).collect();
+    for (id, count) in entries::count_by_impersonation(conn, &ids)? {
+        if let Some(item) = items.iter_mut().find(|item| item.id == id) {
+            item.entry_count = count;
+        }
+    }
+    Ok(Page::from_rows(items, page.limit, |item| item.id))
+}
+
+/// How many impersonations run.
+pub fn count_live_impersonations(conn: &mut Conn, now: Time) -> Result<i64> {
+    sessions::table
+        .filter(sessions::actor_id.is_not_null())
+        .filter(sessions::ended_at.is_null())
+        .filter(sessions::expires_at.gt(now.naive_utc()))
+        .count()
+        .get_result(conn)
+        .or_domain()
+}
+
+/// What logout of an impersonation gives back.
+#[derive(Debug, Clone)]
+pub struct WayBack {
+    pub kid: String,
+    /// The exact `header.payload` of the original token.
+    pub signing_input: String,
+    pub challenge: Option<RestoreChallenge>,
+    /// The original token's expiry.
+    pub expires_at: Time,
+}
+
+/// Opens the way back of an impersonation.
+pub fn insert_way_back(conn: &mut Conn, impersonation: SessionId, way: &WayBack) -> Result<()> {
+    diesel::insert_into(ways_back::table)
+        .values((
+            ways_back::impersonation_id.eq(impersonation.to_string()),
+            ways_back::kid.eq(&way.kid),
+            ways_back::signing_input.eq(&way.signing_input),
+            ways_back::challenge.eq(way.challenge.as_ref().map(RestoreChallenge::as_str)),
+            ways_back::expires_at.eq(way.expires_at.naive_utc()),
+        ))
+        .execute(conn)
+        .or_domain()?;
+    Ok(())
+}
+
+/// Closes the way back and answers it, if it was still open: whoever gets it is the only one.
+pub fn take_way_back(conn: &mut Conn, impersonation: SessionId) -> Result<Option<WayBack>> {
+    let id = impersonation.to_string();
+    let row: Option<(String, String, Option<String>, NaiveDateTime)> = ways_back::table
+        .find(&id)
+        .select((ways_back::kid, ways_back::signing_input, ways_back::challenge, ways_back::expires_at))
+        .first(conn)
+        .optional()
+        .or_domain()?;
+    let deleted = diesel::delete(ways_back::table.find(&id)).execute(conn).or_domain()?;
+    Ok(row.filter(|_| deleted == 1).map(|(kid, signing_input, challenge, expires_at)| WayBack {
+        kid,
+        signing_input,
+        challenge: challenge.map(RestoreChallenge::from_stored),
+        expires_at: columns::time(expires_at),
+    }))
+}
+
+/// A refresh token as it is stored: by its hash alone.
+#[derive(Debug, Clone)]
+pub struct RefreshRow {
+    pub session: SessionId,
+    pub replaced_at: Option<Time>,
+}
+
+/// Adds a refresh token's hash.
+pub fn insert_refresh_token(conn: &mut Conn, hash: &str, session: SessionId, expires_at: Time) -> Result<()> {
+    diesel::insert_into(refresh_tokens::table)
+        .values((
+            refresh_tokens::hash.eq(hash),
+            refresh_tokens::session_id.eq(session.to_string()),
+            refresh_tokens::expires_at.eq(expires_at.naive_utc()),
+        ))
+        .execute(conn)
+        .or_domain()?;
+    Ok(())
+}
+
+/// The refresh token with this hash.
+pub fn find_refresh_token(conn: &mut Conn, hash: &str) -> Result<Option<RefreshRow>> {
+    let row: Option<(String, Option<NaiveDateTime>)> = refresh_tokens::table
+        .find(hash)
+        .select((refresh_tokens::session_id, refresh_tokens::replaced_at))
+        .first(conn)
+        .optional()
+        .or_domain()?;
+    row.map(|(session, replaced_at)| Ok(RefreshRow { session: columns::session_id(&session)?, replaced_at: replaced_at.map(columns::time) }))
+        .transpose()
+}
+
+/// Marks a refresh token as replaced.
+pub fn replace_refresh_token(conn: &mut Conn, hash: &str, now: Time) -> Result<()> {
+    diesel::update(refresh_tokens::table.find(hash)).set(refresh_tokens::replaced_at.eq(Some(now.naive_utc()))).execute(conn).or_domain()?;
+    Ok(())
+}
+
+/// Forgets what time has made useless: refresh tokens and ways back past their expiry. No mutation.
+pub fn forget_expired(conn: &mut Conn, now: Time) -> Result<usize> {
+    let now = now.naive_utc();
+    let tokens = diesel::delete(refresh_tokens::table.filter(refresh_tokens::expires_at.le(now))).execute(conn).or_domain()?;
+    let ways = diesel::delete(ways_back::table.filter(ways_back::expires_at.le(now))).execute(conn).or_domain()?;
+    Ok(tokens + ways)
+}
