@@ -11,4 +11,5 @@
 //! cli      one file per command                            → all
 //! ```
 
+pub mod auth;
 pub mod domain;
