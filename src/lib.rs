@@ -11,5 +11,6 @@
 //! cli      one file per command                            → all
 //! ```
 
+pub mod auth;
 pub mod domain;
 pub mod store;

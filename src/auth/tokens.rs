@@ -1,0 +1,747 @@
+//! Access tokens: JWTs (RFC 7519) as RFC 9068 shapes them, in JWS compact form (RFC 7515), signed with Ed25519 (RFC 8037).
+//!
+//! A token proves that Actas said something once; whether it still holds is the session row's to say. So everything here is
+//! about form and signature, and a token is accepted only in the one spelling in which it was handed out.
+//!
+//! The header and the claims are read by hand from JSON instead of being derived: derived readers take an array for an
+//! object, `null` for an absent member and the last of two members of one name, and each of these has been somebody's hole.
+
+use std::collections::HashMap;
+use std::fmt;
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use jsonwebtoken::Header;
+use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde_json::{Map, Value};
+
+use super::keys::{KeyError, SigningKey};
+use crate::domain::Time;
+use crate::domain::error::{Code, Error, Result};
+use crate::domain::ids::{SessionId, UserId};
+
+/// The longest token that is looked at. Ours have about 700 bytes.
+const MAX_TOKEN_BYTES: usize = 8 * 1024;
+
+/// How far ahead the clock of the machine that made a token may be, in seconds: for `nbf` and `iat`.
+const LEEWAY_SECONDS: i64 = 5;
+
+/// The media type of an access token (RFC 9068 §2.1), without `application/`.
+const TOKEN_TYPE: &str = "at+jwt";
+
+/// What an access token claims (RFC 9068 §2.2), in the order in which it is written.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct AccessClaims {
+    /// Who made the token: [`Tokens::issuer`].
+    pub iss: String,
+    /// The subject: the user as whom requests run, the impersonated one under impersonation.
+    pub sub: UserId,
+    /// Whom the token is for: [`Tokens::audience`].
+    pub aud: String,
+    /// The client to which it was given.
+    pub client_id: String,
+    /// The first second, since 1970, at which the token no longer counts.
+    pub exp: i64,
+    /// When it was made, in seconds since 1970.
+    pub iat: i64,
+    /// The first second, since 1970, at which the token counts.
+    pub nbf: i64,
+    /// Names the token; no two have the same.
+    pub jti: String,
+    /// The session whose row decides whether the token still counts.
+    pub sid: SessionId,
+    /// The actor, under impersonation and only then (RFC 8693 §4.1).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub act: Option<Actor>,
+}
+
+/// The claim `act`: the person really at the keyboard.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+pub struct Actor {
+    pub sub: UserId,
+}
+
+/// A token of ours, as it was handed out.
+#[derive(Debug, Clone)]
+pub struct Verified {
+    pub claims: AccessClaims,
+    /// The key that signed it.
+    pub kid: String,
+    /// Header and payload exactly as received: all that has to be kept to make the same token again ([`Tokens::resign`]).
+    /// Worth nothing without the signature.
+    pub signing_input: String,
+}
+
+impl Verified {
+    /// Whether the token's own time is over at `now`. Exact: there is no leeway (RFC 7519 §4.1.4).
+    pub fn is_expired(&self, now: Time) -> bool {
+        now.timestamp() >= self.claims.exp
+    }
+}
+
+/// A token that is not one of ours. The reason is for debugging and carries nothing of the token; callers learn only that it is
+/// invalid.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("invalid access token: {reason}")]
+pub struct TokenError {
+    pub reason: &'static str,
+}
+
+impl From<TokenError> for Error {
+    fn from(_: TokenError) -> Self {
+        Self::new(Code::InvalidToken, "the access token is not valid")
+    }
+}
+
+const fn refused<T>(reason: &'static str) -> Result<T, TokenError> {
+    Err(TokenError { reason })
+}
+
+/// Signs and checks access tokens. Cheap to share, never changes.
+pub struct Tokens {
+    keys: HashMap<String, SigningKey>,
+    /// The kid of the key that signs.
+    active: String,
+    issuer: String,
+    audience: String,
+}
+
+impl fmt::Debug for Tokens {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tokens").field("active", &self.active).field("issuer", &self.issuer).finish_non_exhaustive()
+    }
+}
+
+impl Tokens {
+    /// The newest of `keys` signs, and all of them check.
+    ///
+    /// # Errors
+    /// [`KeyError::NoSigningKey`] if there is none.
+    pub fn new(keys: Vec<SigningKey>, issuer: impl Into<String>, audience: impl Into<String>) -> Result<Self, KeyError> {
+        // By kid among keys of one instant, so that all instances choose alike.
+        let newest = keys.iter().max_by_key(|key| (key.created_at, &key.kid)).ok_or(KeyError::NoSigningKey)?;
+        Ok(Self {
+            active: newest.kid.clone(),
+            keys: keys.into_iter().map(|key| (key.kid.clone(), key)).collect(),
+            issuer: issuer.into(),
+            audience: audience.into(),
+        })
+    }
+
+    /// The `iss` of every token.
+    pub fn issuer(&self) -> &str {
+        &self.issuer
+    }
+
+    /// The `aud` of every token.
+    pub fn audience(&self) -> &str {
+        &self.audience
+    }
+
+    /// Makes the token with these claims.
+    ///
+    /// # Errors
+    /// An internal error if the cryptographic library fails.
+    pub fn sign(&self, claims: &AccessClaims) -> Result<String> {
+        let key = self.keys.get(&self.active).ok_or_else(|| Error::internal("the active signing key is missing"))?;
+        let mut header = Header::new(key.algorithm);
+        header.typ = Some(TOKEN_TYPE.to_owned());
+        header.kid = Some(key.kid.clone());
+        jsonwebtoken::encode(&header, claims, &key.encoding).map_err(|error| Error::internal(format!("signing a token: {error}")))
+    }
+
+    /// Makes again the token that once had this `signing_input`, byte for byte: Ed25519 is deterministic (RFC 8032 §5.1.6).
+    ///
+    /// Only what has the form of an access token of ours is signed, so that a changed record can't get a signature on something
+    /// else. It is the caller's to compare the token's session and subject with the rows that it restores.
+    ///
+    /// # Errors
+    /// An internal error if the key is gone or the record is not a token's.
+    pub fn resign(&self, kid: &str, signing_input: &str) -> Result<String> {
+        let damaged = |error: TokenError| Error::internal(format!("a recorded token can't be signed again: {error}"));
+        let (header, payload) = signing_input.split_once('.').ok_or_else(|| Error::internal("a recorded token has no payload"))?;
+        let key = self.key_of(header).map_err(damaged)?;
+        if key.kid != kid {
+            return Err(Error::internal("a recorded token names another key than its record"));
+        }
+        self.read_claims(payload).map_err(damaged)?;
+        let signature = jsonwebtoken::crypto::sign(signing_input.as_bytes(), &key.encoding, key.algorithm)
+            .map_err(|error| Error::internal(format!("signing a token again: {error}")))?;
+        Ok(format!("{signing_input}.{signature}"))
+    }
+
+    /// Checks that `token` is an access token that this service made, for this audience, and reads it.
+    ///
+    /// **Expiry is not checked**, because logout has to recognise an impersonation's token past its time: every other caller
+    /// asks [`Verified::is_expired`] or the session's row, which ends no later than the token. Nor does it say that the session
+    /// still lives.
+    ///
+    /// # Errors
+    /// [`TokenError`] for everything else: form (one spelling only, RFC 7515 §3.1), header (exactly `alg`, `kid` and `typ`: a
+    /// `crit`, `b64`, `jwk`, `jku`, `x5u`, `x5c`, `zip` or `cty` was never ours), key, signature, and each claim's presence and
+    /// JSON type; `nbf` and `iat` more than 5 s ahead of `now`.
+    pub fn verify(&self, token: &str, now: Time) -> Result<Verified, TokenError> {
+        if token.len() > MAX_TOKEN_BYTES {
+            return refused("too long");
+        }
+        let mut parts = token.split('.');
+        let (Some(header), Some(payload), Some(signature), None) = (parts.next(), parts.next(), parts.next(), parts.next()) else {
+            return refused("not three parts");
+        };
+        let key = self.key_of(header)?;
+        // The library would decode it as strictly today; that it stays so is not its promise.
+        decode(signature)?;
+        let signing_input = &token[..header.len() + 1 + payload.len()];
+        match jsonwebtoken::crypto::verify(signature, signing_input.as_bytes(), &key.decoding, key.algorithm) {
+            Ok(true) => {}
+            Ok(false) | Err(_) => return refused("signature"),
+        }
+        let claims = self.read_claims(payload)?;
+        let latest = now.timestamp() + LEEWAY_SECONDS;
+        if claims.nbf > latest || claims.iat > latest {
+            return refused("not valid yet");
+        }
+        Ok(Verified { claims, kid: key.kid.clone(), signing_input: signing_input.to_owned() })
+    }
+
+    /// The key that a token's header names: looked up among ours, and never anything else than a name. The header has no say
+    /// in the algorithm either; it only may not contradict (RFC 8725 §3.1).
+    fn key_of(&self, header: &str) -> Result<&SigningKey, TokenError> {
+        let header = read_object(header)?;
+        if header.len() != 3 {
+            return refused("header members");
+        }
+        let typ = text(&header, "typ")?;
+        if !typ.eq_ignore_ascii_case(TOKEN_TYPE) && !typ.eq_ignore_ascii_case("application/at+jwt") {
+            return refused("typ");
+        }
+        let Some(key) = self.keys.get(text(&header, "kid")?) else { return refused("kid") };
+        let algorithm = match key.algorithm {
+            jsonwebtoken::Algorithm::EdDSA => "EdDSA",
+            _ => return refused("the key's algorithm signs no tokens"),
+        };
+        if text(&header, "alg")? != algorithm {
+            return refused("alg");
+        }
+        Ok(key)
+    }
+
+    /// Reads the claims and checks all that does not depend on the time. Claims that we don't know are ignored (RFC 7519 §4).
+    fn read_claims(&self, payload: &str) -> Result<AccessClaims, TokenError> {
+        let claims = read_object(payload)?;
+        if text(&claims, "iss")? != self.issuer {
+            return refused("iss");
+        }
+        if !self.is_addressed(&claims) {
+            return refused("aud");
+        }
+        Ok(AccessClaims {
+            iss: self.issuer.clone(),
+            sub: user(&claims)?,
+            aud: self.audience.clone(),
+            client_id: text(&claims, "client_id")?.to_owned(),
+            exp: seconds(&claims, "exp")?,
+            iat: seconds(&claims, "iat")?,
+            nbf: seconds(&claims, "nbf")?,
+            jti: text(&claims, "jti")?.to_owned(),
+            sid: SessionId::parse(text(&claims, "sid")?).ok_or(TokenError { reason: "sid" })?,
+            act: actor(&claims)?,
+        })
+    }
+
+    /// Whether `aud` names our audience, alone or among others (RFC 7519 §4.1.3).
+    fn is_addressed(&self, claims: &Map<String, Value>) -> bool {
+        match claims.get("aud") {
+            Some(Value::String(audience)) => *audience == self.audience,
+            Some(Value::Array(audiences)) => {
+                audiences.iter().all(Value::is_string) && audiences.iter().any(|audience| audience.as_str() == Some(&self.audience))
+            }
+            _ => false,
+        }
+    }
+}
+
+/// `act`, which names an actor and says nothing else: absent is fine, `null` is not.
+fn actor(claims: &Map<String, Value>) -> Result<Option<Actor>, TokenError> {
+    match claims.get("act") {
+        None => Ok(None),
+        Some(Value::Object(act)) if act.len() == 1 => Ok(Some(Actor { sub: user(act)? })),
+        Some(_) => refused("act"),
+    }
+}
+
+/// The user that the member `sub` names, in the one spelling of an id.
+fn user(object: &Map<String, Value>) -> Result<UserId, TokenError> {
+    UserId::parse(text(object, "sub")?).ok_or(TokenError { reason: "sub" })
+}
+
+/// A required, non-empty string.
+fn text<'a>(object: &'a Map<String, Value>, name: &'static str) -> Result<&'a str, TokenError> {
+    object.get(name).and_then(Value::as_str).filter(|text| !text.is_empty()).ok_or(TokenError { reason: name })
+}
+
+/// A required time in whole seconds. `as_i64` takes neither strings nor `1.0`.
+fn seconds(object: &Map<String, Value>, name: &'static str) -> Result<i64, TokenError> {
+    object.get(name).and_then(Value::as_i64).ok_or(TokenError { reason: name })
+}
+
+/// base64url in its one spelling: no padding, no stray bits in the last character (RFC 4648 §3.5).
+fn decode(part: &str) -> Result<Vec<u8>, TokenError> {
+    URL_SAFE_NO_PAD.decode(part).map_err(|_| TokenError { reason: "not base64url" })
+}
+
+fn read_object(part: &str) -> Result<Map<String, Value>, TokenError> {
+    match serde_json::from_slice(&decode(part)?) {
+        Ok(UniqueJson(Value::Object(object))) => Ok(object),
+        Ok(_) => refused("not a JSON object"),
+        Err(_) => refused("not JSON, or a member twice"),
+    }
+}
+
+/// JSON in which no object has two members of one name, at any depth (RFC 7515 §4, RFC 7519 §4).
+struct UniqueJson(Value);
+
+impl<'de> Deserialize<'de> for UniqueJson {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Reader;
+
+        impl<'de> Visitor<'de> for Reader {
+            type Value = Value;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("JSON without duplicate members")
+            }
+
+            fn visit_unit<E>(self) -> Result<Value, E> {
+                Ok(Value::Null)
+            }
+
+            fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
+                Ok(value.into())
+            }
+
+            fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
+                Ok(value.into())
+            }
+
+            fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
+                Ok(value.into())
+            }
+
+            fn visit_f64<E>(self, value: f64) -> Result<Value, E> {
+                Ok(value.into())
+            }
+
+            fn visit_str<E>(self, value: &str) -> Result<Value, E> {
+                Ok(value.into())
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<Value, A::Error> {
+                let mut array = Vec::new();
+                while let Some(UniqueJson(element)) = elements.next_element()? {
+                    array.push(element);
+                }
+                Ok(array.into())
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Value, A::Error> {
+                let mut object = Map::new();
+                while let Some((name, UniqueJson(value))) = members.next_entry::<String, _>()? {
+                    if object.insert(name, value).is_some() {
+                        return Err(de::Error::custom("a member twice"));
+                    }
+                }
+                Ok(object.into())
+            }
+        }
+
+        deserializer.deserialize_any(Reader).map(UniqueJson)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use jsonwebtoken::{Algorithm, EncodingKey};
+    use serde_json::json;
+
+    use super::*;
+    use crate::auth::keys::{OpenedKey, StoredKey};
+
+    const ISSUER: &str = "https://actas.example.org";
+    const AUDIENCE: &str = "actas";
+
+    fn at(seconds: i64) -> Time {
+        chrono::DateTime::from_timestamp(1_700_000_000 + seconds, 0).unwrap()
+    }
+
+    fn signing_key(created_at: Time) -> SigningKey {
+        match StoredKey::generate_signing(created_at, None).unwrap().open(None).unwrap() {
+            OpenedKey::Sign(key) => key,
+            OpenedKey::Refresh(_) => unreachable!("a signing key was made"),
+        }
+    }
+
+    /// A service with one key, and the means to forge tokens with that very key.
+    struct Bench {
+        key: SigningKey,
+        tokens: Tokens,
+        claims: AccessClaims,
+    }
+
+    impl Bench {
+        fn new() -> Self {
+            let key = signing_key(at(0));
+            let tokens = Tokens::new(vec![key.clone()], ISSUER, AUDIENCE).unwrap();
+            let claims = AccessClaims {
+                iss: ISSUER.to_owned(),
+                sub: UserId::new(at(0)),
+                aud: AUDIENCE.to_owned(),
+                client_id: "actas".to_owned(),
+                exp: at(3600).timestamp(),
+                iat: at(0).timestamp(),
+                nbf: at(0).timestamp(),
+                jti: "019aa0f0-0000-7000-8000-0000000000aa".to_owned(),
+                sid: SessionId::new(at(0)),
+                act: None,
+            };
+            Self { key, tokens, claims }
+        }
+
+        fn header(&self) -> Value {
+            json!({"typ": "at+jwt", "alg": "EdDSA", "kid": self.key.kid})
+        }
+
+        fn payload(&self) -> Value {
+            serde_json::to_value(&self.claims).unwrap()
+        }
+
+        /// A token with exactly this header and payload, truly signed.
+        fn forge(&self, header: &str, payload: &str) -> String {
+            let input = format!("{}.{}", URL_SAFE_NO_PAD.encode(header), URL_SAFE_NO_PAD.encode(payload));
+            let signature = jsonwebtoken::crypto::sign(input.as_bytes(), &self.key.encoding, Algorithm::EdDSA).unwrap();
+            format!("{input}.{signature}")
+        }
+
+        fn verify(&self, token: &str) -> Result<Verified, TokenError> {
+            self.tokens.verify(token, at(1))
+        }
+
+        /// What comes of the token when one claim is `value`, or absent.
+        fn with_claim(&self, name: &str, value: Option<Value>) -> Result<Verified, TokenError> {
+            self.verify(&self.forge(&self.header().to_string(), &changed(self.payload(), name, value)))
+        }
+
+        fn with_header(&self, name: &str, value: Option<Value>) -> Result<Verified, TokenError> {
+            self.verify(&self.forge(&changed(self.header(), name, value), &self.payload().to_string()))
+        }
+    }
+
+    fn changed(mut object: Value, name: &str, value: Option<Value>) -> String {
+        let members = object.as_object_mut().unwrap();
+        match value {
+            Some(value) => members.insert(name.to_owned(), value),
+            None => members.remove(name),
+        };
+        object.to_string()
+    }
+
+    #[test]
+    fn a_token_says_what_the_contract_says_in_its_order() {
+        let mut bench = Bench::new();
+        bench.claims.act = Some(Actor { sub: UserId::new(at(0)) });
+        let token = bench.tokens.sign(&bench.claims).unwrap();
+        let parts: Vec<_> = token.split('.').map(|part| String::from_utf8_lossy(&decode(part).unwrap()).into_owned()).collect();
+        assert_eq!(parts[0], format!(r#"{{"typ":"at+jwt","alg":"EdDSA","kid":"{}"}}"#, bench.key.kid));
+        let (claims, act) = (&bench.claims, bench.claims.act.unwrap().sub);
+        assert_eq!(
+            parts[1],
+            format!(
+                concat!(
+                    r#"{{"iss":"{}","sub":"{}","aud":"actas","client_id":"actas","exp":{},"iat":{},"nbf":{},"jti":"{}","sid":"{}","#,
+                    r#""act":{{"sub":"{}"}}}}"#
+                ),
+                ISSUER, claims.sub, claims.exp, claims.iat, claims.nbf, claims.jti, claims.sid, act
+            )
+        );
+        let verified = bench.verify(&token).unwrap();
+        assert_eq!(verified.claims, bench.claims);
+        assert_eq!(verified.kid, bench.key.kid);
+        assert!(token.starts_with(&format!("{}.", verified.signing_input)));
+    }
+
+    #[test]
+    fn a_recorded_token_is_signed_again_byte_for_byte() {
+        let bench = Bench::new();
+        let token = bench.tokens.sign(&bench.claims).unwrap();
+        let Verified { kid, signing_input, .. } = bench.verify(&token).unwrap();
+        assert_eq!(bench.tokens.resign(&kid, &signing_input).unwrap(), token);
+
+        // Also after a newer key has come and a restart; never under another key, and nothing that is no token of ours.
+        let newer = signing_key(at(10));
+        let later = Tokens::new(vec![bench.key.clone(), newer.clone()], ISSUER, AUDIENCE).unwrap();
+        assert_eq!(later.resign(&kid, &signing_input).unwrap(), token);
+        assert!(later.resign(&newer.kid, &signing_input).is_err());
+        assert!(Tokens::new(vec![newer], ISSUER, AUDIENCE).unwrap().resign(&kid, &signing_input).is_err());
+        assert!(Tokens::new(vec![bench.key.clone()], "https://other.example", AUDIENCE).unwrap().resign(&kid, &signing_input).is_err());
+        for record in ["", "a.b", "attack at dawn", &format!("{signing_input}.x"), signing_input.split_once('.').unwrap().0] {
+            assert!(bench.tokens.resign(&kid, record).is_err(), "{record}");
+        }
+    }
+
+    #[test]
+    fn the_newest_key_signs_and_all_check() {
+        let bench = Bench::new();
+        let token = bench.tokens.sign(&bench.claims).unwrap();
+        let newer = signing_key(at(10));
+        let tokens = Tokens::new(vec![newer.clone(), bench.key.clone()], ISSUER, AUDIENCE).unwrap();
+        assert!(tokens.verify(&token, at(1)).is_ok());
+        assert_eq!(tokens.verify(&tokens.sign(&bench.claims).unwrap(), at(1)).unwrap().kid, newer.kid);
+        assert_eq!(Tokens::new(Vec::new(), ISSUER, AUDIENCE).unwrap_err(), KeyError::NoSigningKey);
+    }
+
+    #[test]
+    fn every_character_counts() {
+        let bench = Bench::new();
+        let token = bench.tokens.sign(&bench.claims).unwrap();
+        bench.verify(&token).unwrap();
+        for position in 0..token.len() {
+            let (before, rest) = token.split_at(position);
+            let (original, after) = rest.split_at(1);
+            let swapped =
+                original.chars().map(|c| if c.is_ascii_lowercase() { c.to_ascii_uppercase() } else { c.to_ascii_lowercase() }).collect();
+            assert!(bench.verify(&format!("{before}{after}")).is_err(), "removed at {position}");
+            for changed in [swapped, "A".to_owned(), "-".to_owned(), ".".to_owned(), "=".to_owned(), "é".to_owned()] {
+                assert!(changed == original || bench.verify(&format!("{before}{changed}{after}")).is_err(), "{changed} at {position}");
+            }
+            for added in ["A", ".", "=", " ", "\n"] {
+                assert!(bench.verify(&format!("{before}{added}{rest}")).is_err(), "{added:?} added at {position}");
+            }
+        }
+        for added in ["A", "=", "==", ".", " ", "\n", "%3D"] {
+            assert!(bench.verify(&format!("{token}{added}")).is_err(), "{added:?} at the end");
+        }
+        // The last character carries two bits that mean nothing; none of its four spellings but ours counts.
+        let (start, last) = token.split_at(token.len() - 1);
+        for other in "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_".chars().filter(|c| !last.contains(*c)) {
+            assert!(bench.verify(&format!("{start}{other}")).is_err(), "{other}");
+        }
+    }
+
+    #[test]
+    fn every_claim_is_required_with_its_type() {
+        let bench = Bench::new();
+        let id = bench.claims.sub.to_string();
+        let wrong_text = [json!(null), json!(1), json!(true), json!([id]), json!({"sub": id}), json!("")];
+        for name in ["iss", "sub", "aud", "client_id", "jti", "sid"] {
+            assert!(bench.with_claim(name, None).is_err(), "{name} dropped");
+            for value in &wrong_text {
+                assert!(bench.with_claim(name, Some(value.clone())).is_err(), "{name}: {value}");
+            }
+        }
+        for name in ["exp", "iat", "nbf"] {
+            let seconds = bench.claims.exp;
+            assert!(bench.with_claim(name, None).is_err(), "{name} dropped");
+            for value in [
+                json!(null),
+                json!(seconds.to_string()),
+                json!(1_700_000_000.5),
+                json!(1_700_000_000.0),
+                json!(true),
+                json!([seconds]),
+                json!({}),
+                json!(u64::MAX),
+                json!(1e300),
+            ] {
+                assert!(bench.with_claim(name, Some(value.clone())).is_err(), "{name}: {value}");
+            }
+        }
+        for name in ["sub", "sid"] {
+            for value in
+                [id.to_uppercase(), id.replace('-', ""), format!("{{{id}}}"), format!("urn:uuid:{id}"), format!("{id} "), "ada".into()]
+            {
+                assert!(bench.with_claim(name, Some(json!(value))).is_err(), "{name}: {value}");
+            }
+        }
+        assert!(bench.with_claim("iss", Some(json!(format!("{ISSUER}/")))).is_err());
+        assert!(bench.with_claim("scope", Some(json!("anything"))).is_ok(), "a claim that we don't know is ignored");
+    }
+
+    #[test]
+    fn a_token_is_for_its_audience() {
+        let bench = Bench::new();
+        for (audience, accepted) in [
+            (json!("actas"), true),
+            (json!(["other", "actas"]), true),
+            (json!("Actas"), false),
+            (json!("other"), false),
+            (json!([]), false),
+            (json!(["other"]), false),
+            (json!(["actas", 1]), false),
+            (json!([["actas"]]), false),
+            (json!({"actas": true}), false),
+        ] {
+            assert_eq!(bench.with_claim("aud", Some(audience.clone())).is_ok(), accepted, "{audience}");
+        }
+    }
+
+    #[test]
+    fn act_is_an_object_that_names_the_actor_and_nothing_more() {
+        let bench = Bench::new();
+        let id = UserId::new(at(0)).to_string();
+        let accepted = bench.with_claim("act", Some(json!({"sub": id}))).unwrap();
+        assert_eq!(accepted.claims.act.unwrap().sub.to_string(), id);
+        for act in [
+            json!(null),
+            json!({}),
+            json!([]),
+            json!([id]),
+            json!([{"sub": id}]),
+            json!(id),
+            json!(1),
+            json!(false),
+            json!({"sub": null}),
+            json!({"sub": "ada"}),
+            json!({"sub": id.to_uppercase()}),
+            json!({"sub": {"sub": id}}),
+            json!({"sub": id, "exp": 1}),
+            json!({"sub": id, "nbf": 1}),
+            json!({"sub": id, "aud": "actas"}),
+            json!({"sub": id, "act": {"sub": id}}),
+            json!({"iss": ISSUER}),
+        ] {
+            assert!(bench.with_claim("act", Some(act.clone())).is_err(), "{act}");
+        }
+    }
+
+    #[test]
+    fn a_member_twice_is_refused_at_any_depth() {
+        let bench = Bench::new();
+        let (header, payload) = (bench.header().to_string(), bench.payload().to_string());
+        let with = |object: &str, member: &str| format!("{{{member},{}", &object[1..]);
+        assert!(bench.verify(&bench.forge(&header, &with(&payload, r#""x":{"y":1}"#))).is_ok());
+        for member in [r#""exp":1"#, r#""sub":"x""#, r#""x":{"y":1,"y":2}"#, r#""x":[{"y":1,"y":1}]"#, r#""\u0065xp":1"#] {
+            assert!(bench.verify(&bench.forge(&header, &with(&payload, member))).is_err(), "{member}");
+        }
+        assert!(bench.verify(&bench.forge(&with(&header, r#""alg":"EdDSA""#), &payload)).is_err());
+        for json in ["", "null", "[]", "\"\"", "{}", "{} {}", "{", "\u{feff}{}", &format!("{payload}x"), &"[".repeat(4000)] {
+            assert!(bench.verify(&bench.forge(&header, json)).is_err(), "payload {json}");
+            assert!(bench.verify(&bench.forge(json, &payload)).is_err(), "header {json}");
+        }
+    }
+
+    #[test]
+    fn the_header_says_what_the_server_decided() {
+        let bench = Bench::new();
+        for typ in ["at+jwt", "AT+JWT", "application/at+jwt", "Application/At+Jwt"] {
+            assert!(bench.with_header("typ", Some(json!(typ))).is_ok(), "{typ}");
+        }
+        for typ in [
+            json!("JWT"),
+            json!("jwt"),
+            json!("application/jwt"),
+            json!("x/at+jwt"),
+            json!("at+jwt "),
+            json!(""),
+            json!(null),
+            json!(["at+jwt"]),
+        ] {
+            assert!(bench.with_header("typ", Some(typ.clone())).is_err(), "{typ}");
+        }
+        for alg in ["none", "None", "eddsa", "EDDSA", "Ed25519", "HS256", "HS512", "RS256", "ES256", "PS256", ""] {
+            assert!(bench.with_header("alg", Some(json!(alg))).is_err(), "{alg}");
+        }
+        for kid in ["", "../../../../dev/null", "/dev/null", "' OR '1'='1", "' UNION SELECT 'AA' --", "https://evil.example/key", "*", "\0"]
+        {
+            assert!(bench.with_header("kid", Some(json!(kid))).is_err(), "{kid}");
+        }
+        for kid in [json!(null), json!(0), json!([bench.key.kid]), json!({"kid": bench.key.kid})] {
+            assert!(bench.with_header("kid", Some(kid.clone())).is_err(), "{kid}");
+        }
+        for name in ["typ", "alg", "kid"] {
+            assert!(bench.with_header(name, None).is_err(), "{name} dropped");
+        }
+        for (name, value) in [
+            ("crit", json!(["exp"])),
+            ("crit", json!([])),
+            ("b64", json!(false)),
+            ("b64", json!(true)),
+            ("jwk", json!({"kty": "OKP", "crv": "Ed25519", "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"})),
+            ("jku", json!("https://evil.example/jwks")),
+            ("x5u", json!("https://evil.example/cert")),
+            ("x5c", json!(["AA"])),
+            ("x5t", json!("AA")),
+            ("x5t#S256", json!("AA")),
+            ("zip", json!("DEF")),
+            ("enc", json!("A256GCM")),
+            ("cty", json!("JWT")),
+        ] {
+            assert!(bench.with_header(name, Some(value)).is_err(), "{name}");
+        }
+    }
+
+    #[test]
+    fn only_our_key_makes_our_tokens() {
+        let bench = Bench::new();
+        let header = |alg| {
+            let mut header = Header::new(alg);
+            header.typ = Some(TOKEN_TYPE.to_owned());
+            header.kid = Some(bench.key.kid.clone());
+            header
+        };
+        // Another Ed25519 key under our kid.
+        let other = signing_key(at(0));
+        let token = jsonwebtoken::encode(&header(Algorithm::EdDSA), &bench.claims, &other.encoding).unwrap();
+        assert_eq!(bench.verify(&token).unwrap_err().reason, "signature");
+        // Our public key taken for an HMAC secret (CVE-2015-9235), whatever the header then says.
+        let public = bench.key.decoding.try_get_as_bytes().unwrap();
+        let secret = EncodingKey::from_secret(public);
+        let token = jsonwebtoken::encode(&header(Algorithm::HS256), &bench.claims, &secret).unwrap();
+        assert_eq!(bench.verify(&token).unwrap_err().reason, "alg");
+        let input = bench.verify(&bench.tokens.sign(&bench.claims).unwrap()).unwrap().signing_input;
+        let signature = jsonwebtoken::crypto::sign(input.as_bytes(), &secret, Algorithm::HS256).unwrap();
+        assert!(bench.verify(&format!("{input}.{signature}")).is_err());
+        // No signature, one of zeros, one of another token.
+        let mut claims = bench.claims.clone();
+        claims.sub = UserId::new(at(0));
+        let foreign = bench.tokens.sign(&claims).unwrap();
+        for signature in ["", &URL_SAFE_NO_PAD.encode([0; 64]), foreign.rsplit_once('.').unwrap().1] {
+            assert!(bench.verify(&format!("{input}.{signature}")).is_err(), "{signature}");
+        }
+        // Other forms, and other kinds of secret.
+        for token in ["", ".", "..", "...", "a.b.c", &input, &format!("{input}.x.y"), &"A".repeat(MAX_TOKEN_BYTES + 1)] {
+            assert!(bench.verify(token).is_err(), "{token}");
+        }
+        assert!(bench.verify(crate::auth::secret::RefreshToken::generate().unwrap().reveal()).is_err());
+        // A true token beyond the bound is not looked at.
+        let long = changed(bench.payload(), "x", Some(json!("x".repeat(MAX_TOKEN_BYTES))));
+        assert_eq!(bench.verify(&bench.forge(&bench.header().to_string(), &long)).unwrap_err().reason, "too long");
+    }
+
+    #[test]
+    fn time_ahead_has_little_leeway_and_expiry_none() {
+        let bench = Bench::new();
+        let ahead = |name, seconds: i64| bench.with_claim(name, Some(json!(at(1 + seconds).timestamp())));
+        for name in ["nbf", "iat"] {
+            assert!(ahead(name, 5).is_ok());
+            assert_eq!(ahead(name, 6).unwrap_err().reason, "not valid yet");
+            assert!(bench.with_claim(name, Some(json!(i64::MAX))).is_err());
+        }
+        let token = bench.tokens.sign(&bench.claims).unwrap();
+        let long_after = bench.tokens.verify(&token, at(1_000_000)).unwrap();
+        assert!(long_after.is_expired(at(1_000_000)), "recognised, and expired");
+        assert!(!long_after.is_expired(at(3600) - chrono::Duration::microseconds(1)));
+        assert!(long_after.is_expired(at(3600)));
+    }
+
+    #[test]
+    fn nothing_secret_is_printed() {
+        let bench = Bench::new();
+        let token = bench.tokens.sign(&bench.claims).unwrap();
+        let signature = token.rsplit_once('.').unwrap().1;
+        let verified = bench.verify(&token).unwrap();
+        assert!(!format!("{:?} {verified:?}", bench.tokens).contains(signature));
+        let error: Error = bench.verify(&format!("{token}x")).unwrap_err().into();
+        assert_eq!(error.code(), Code::InvalidToken);
+        assert!(!error.to_string().contains(signature));
+    }
+}
