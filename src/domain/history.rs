@@ -107,6 +107,9 @@ pub struct Change {
     pub to: Value,
 }
 
+/// How a field of something is read for the history.
+type Read<T> = fn(&T) -> Value;
+
 /// What changed, by the field's name.
 #[derive(Debug, Clone, Default, PartialEq, serde::Serialize, serde::Deserialize)]
 #[serde(transparent)]
@@ -140,8 +143,8 @@ impl Changes {
 
     /// How an article differs before and after; `None` where it does not exist.
     pub fn of_article(before: Option<&Article>, after: Option<&Article>) -> Self {
-        let value = |article: Option<&Article>, read: fn(&Article) -> Value| article.map_or(Value::Null, read);
-        let fields: [(&str, fn(&Article) -> Value); 6] = [
+        let value = |article: Option<&Article>, read: Read<Article>| article.map_or(Value::Null, read);
+        let fields: [(&str, Read<Article>); 6] = [
             ("title", |article| article.title.as_str().into()),
             ("abstract", |article| article.r#abstract.as_str().into()),
             ("body", |article| article.body.as_str().into()),
@@ -154,8 +157,8 @@ impl Changes {
 
     /// How a user differs before and after; `None` where it does not exist yet.
     pub fn of_user(before: Option<&User>, after: &User) -> Self {
-        let value = |user: Option<&User>, read: fn(&User) -> Value| user.map_or(Value::Null, read);
-        let fields: [(&str, fn(&User) -> Value); 4] = [
+        let value = |user: Option<&User>, read: Read<User>| user.map_or(Value::Null, read);
+        let fields: [(&str, Read<User>); 4] = [
             ("email", |user| user.email.as_str().into()),
             ("display_name", |user| user.display_name.as_str().into()),
             ("role", |user| user.role.as_str().into()),
@@ -276,8 +279,8 @@ impl NewEntry {
     }
 
     /// A known account's limit of failed logins tripped. Names the account, not as the one who did it.
-    pub fn session_refused(ctx: &Ctx, user: UserId, client_ip: Option<&str>) -> Self {
-        let changes = Changes::none().set("client_ip", client_ip.map(str::to_owned));
+    pub fn session_refused(ctx: &Ctx, user: UserId, client_ip: &str) -> Self {
+        let changes = Changes::none().set("client_ip", client_ip);
         Self::new(ctx, EntryAction::SessionRefused, ResourceType::User, user.to_string(), None, changes)
     }
 

@@ -168,7 +168,8 @@ pub fn knows(conn: &mut Conn, resource_id: &str) -> Result<bool> {
 
 /// The first and the last place of the history; `None` where it is empty.
 pub fn span(conn: &mut Conn) -> Result<Option<(i64, i64)>> {
-    let (first, last): (Option<i64>, Option<i64>) = entries::table.select((min(entries::seq), max(entries::seq))).first(conn).or_domain()?;
+    let (first, last): (Option<i64>, Option<i64>) =
+        entries::table.select((min(entries::seq), max(entries::seq))).first(conn).or_domain()?;
     Ok(first.zip(last))
 }
 
@@ -225,7 +226,8 @@ impl Row {
 fn name(id: Option<String>, email: Option<String>, display_name: Option<String>) -> Result<Option<UserRef>> {
     match (id, email, display_name) {
         (Some(id), Some(email), Some(name)) => {
-            let user = UserRef { id: columns::user_id(&id)?, email: Email::from_stored(email), display_name: DisplayName::from_stored(name) };
+            let user =
+                UserRef { id: columns::user_id(&id)?, email: Email::from_stored(email), display_name: DisplayName::from_stored(name) };
             Ok(Some(user))
         }
         _ => Ok(None),

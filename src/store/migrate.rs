@@ -32,7 +32,8 @@ pub fn run(db: &Db) -> Result<Vec<String>> {
         }
         Conn::Postgres(conn) => {
             // A migration may take longer than a request may. The lock goes with the connection.
-            conn.batch_execute(&format!("SET lock_timeout = 0; SET statement_timeout = 0; SELECT pg_advisory_lock({ADVISORY_LOCK})")).or_domain()?;
+            conn.batch_execute(&format!("SET lock_timeout = 0; SET statement_timeout = 0; SELECT pg_advisory_lock({ADVISORY_LOCK})"))
+                .or_domain()?;
             let ran = conn.run_pending_migrations(POSTGRES).map(|ran| ran.iter().map(ToString::to_string).collect());
             ran.map_err(|error| Error::internal(format!("a migration failed: {error}")))
         }

@@ -154,11 +154,10 @@ pub fn find(conn: &mut Conn, id: SessionId, lock: Lock) -> Result<Option<Session
 
 /// Locks a session's row and its original's, the older one first, as everyone does.
 fn lock_rows(conn: &mut diesel::PgConnection, id: &str, lock: Lock) -> Result<()> {
-    let original = originals.filter(originals.field(sessions::id).eq(id)).select(originals.field(sessions::original_session_id)).single_value();
-    let rows = sessions::table
-        .filter(sessions::id.eq(id).or(sessions::id.nullable().eq(original)))
-        .order(sessions::id)
-        .select(sessions::id);
+    let original =
+        originals.filter(originals.field(sessions::id).eq(id)).select(originals.field(sessions::original_session_id)).single_value();
+    let rows =
+        sessions::table.filter(sessions::id.eq(id).or(sessions::id.nullable().eq(original))).order(sessions::id).select(sessions::id);
     let _: Vec<String> = match lock {
         Lock::None => Vec::new(),
         Lock::Share => rows.for_share().load(conn).or_domain()?,
@@ -476,13 +475,18 @@ pub fn find_refresh_token(conn: &mut Conn, hash: &str) -> Result<Option<RefreshR
         .first(conn)
         .optional()
         .or_domain()?;
-    row.map(|(session, replaced_at)| Ok(RefreshRow { session: columns::session_id(&session)?, replaced_at: replaced_at.map(columns::time) }))
-        .transpose()
+    row.map(|(session, replaced_at)| {
+        Ok(RefreshRow { session: columns::session_id(&session)?, replaced_at: replaced_at.map(columns::time) })
+    })
+    .transpose()
 }
 
 /// Marks a refresh token as replaced.
 pub fn replace_refresh_token(conn: &mut Conn, hash: &str, now: Time) -> Result<()> {
-    diesel::update(refresh_tokens::table.find(hash)).set(refresh_tokens::replaced_at.eq(Some(now.naive_utc()))).execute(conn).or_domain()?;
+    diesel::update(refresh_tokens::table.find(hash))
+        .set(refresh_tokens::replaced_at.eq(Some(now.naive_utc())))
+        .execute(conn)
+        .or_domain()?;
     Ok(())
 }
 

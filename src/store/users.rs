@@ -17,26 +17,10 @@ use crate::domain::role::Role;
 use crate::domain::text::{DisplayName, Email, fold};
 use crate::domain::user::{User, UserStatus};
 
-type Columns = (
-    users::id,
-    users::email,
-    users::display_name,
-    users::role,
-    users::status,
-    users::version,
-    users::created_at,
-    users::updated_at,
-);
-const COLUMNS: Columns = (
-    users::id,
-    users::email,
-    users::display_name,
-    users::role,
-    users::status,
-    users::version,
-    users::created_at,
-    users::updated_at,
-);
+type Columns =
+    (users::id, users::email, users::display_name, users::role, users::status, users::version, users::created_at, users::updated_at);
+const COLUMNS: Columns =
+    (users::id, users::email, users::display_name, users::role, users::status, users::version, users::created_at, users::updated_at);
 
 #[derive(Queryable)]
 struct Row {

@@ -1,0 +1,161 @@
+//! Articles and the steps of their workflow.
+
+use super::gate::Tx;
+use crate::domain::article::{Article, ArticleAction, ArticleChange, ArticleStatus, Assessment, WorkflowStep};
+use crate::domain::error::{Code, Error, Result};
+use crate::domain::history::NewEntry;
+use crate::domain::identity::Ctx;
+use crate::domain::ids::{ArticleId, UserId};
+use crate::domain::page::{Page, PageRequest};
+use crate::domain::role::Permission;
+use crate::domain::text::{Abstract, Body, Comment, Title};
+use crate::domain::user::UserRef;
+use crate::store::{Conn, Lock, articles, users};
+
+/// What a new article is made of.
+#[derive(Debug, Clone)]
+pub struct Draft {
+    pub id: ArticleId,
+    pub title: Title,
+    pub r#abstract: Abstract,
+    pub body: Body,
+}
+
+/// Which articles a listing shows, of those that the caller may see.
+#[derive(Debug, Clone, Default)]
+pub struct Filter {
+    pub status: Option<ArticleStatus>,
+    pub author: Option<UserId>,
+    pub editor: Option<UserId>,
+    pub q: Option<String>,
+}
+
+/// One page of the articles that the caller's subject may see, newest first.
+pub fn list(conn: &mut Conn, ctx: &Ctx, filter: Filter, page: &PageRequest<ArticleId>) -> Result<Page<Article>> {
+    let caller = ctx.subject()?;
+    let visible_to = (!caller.holds(Permission::ArticlesReadAll)).then(|| caller.id());
+    let Filter { status, author, editor, q } = filter;
+    articles::list(conn, &articles::ArticleFilter { visible_to, status, author, editor, q }, page)
+}
+
+/// # Errors
+/// 404 where there is none, or none that the caller may know of.
+pub fn get(conn: &mut Conn, ctx: &Ctx, id: ArticleId) -> Result<Article> {
+    find_visible(conn, ctx, id, Lock::None)
+}
+
+fn find_visible(conn: &mut Conn, ctx: &Ctx, id: ArticleId, lock: Lock) -> Result<Article> {
+    let caller = ctx.subject()?;
+    articles::find(conn, id, lock)?.filter(|article| article.is_visible_to(caller)).ok_or_else(Error::not_found)
+}
+
+/// Everything that can be done with an article, and for each whether the caller's subject may, and if not, why.
+///
+/// # Errors
+/// None in practice: the caller has an identity.
+pub fn assess(ctx: &Ctx, article: &Article) -> Result<Vec<Assessment>> {
+    let caller = ctx.subject()?;
+    Ok(ArticleAction::ALL.iter().map(|action| Assessment::of(article, *action, caller)).collect())
+}
+
+/// Creates a draft whose author is the caller's subject.
+pub fn create(tx: &mut Tx<'_>, draft: &Draft) -> Result<Article> {
+    let article = Article {
+        id: draft.id,
+        title: draft.title.clone(),
+        r#abstract: draft.r#abstract.clone(),
+        body: draft.body.clone(),
+        status: ArticleStatus::Draft,
+        author: tx.ctx.subject()?.user.clone(),
+        editor: None,
+        version: 1,
+        created_at: tx.ctx.now,
+        updated_at: tx.ctx.now,
+    };
+    articles::insert(tx.conn, &article, &NewEntry::article_created(&tx.ctx, &article))?;
+    Ok(article)
+}
+
+/// Changes an article's text. A change that changes nothing leaves no entry and no new version.
+///
+/// # Errors
+/// 404; 403 `action_refused`; 409 `status_forbids`; what `precondition` says of the row's version.
+pub fn update(tx: &mut Tx<'_>, id: ArticleId, change: &ArticleChange, precondition: impl FnOnce(i64) -> Result<()>) -> Result<Article> {
+    let before = find_visible(tx.conn, &tx.ctx, id, Lock::Update)?;
+    precondition(before.version)?;
+    Assessment::of_change(&before, change, tx.ctx.subject()?).require()?;
+    let after = Article {
+        title: change.title.clone().unwrap_or_else(|| before.title.clone()),
+        r#abstract: change.r#abstract.clone().unwrap_or_else(|| before.r#abstract.clone()),
+        body: change.body.clone().unwrap_or_else(|| before.body.clone()),
+        ..before.clone()
+    };
+    if after == before {
+        return Ok(before);
+    }
+    save(tx, ArticleAction::Edit, &before, after, None)
+}
+
+/// Deletes a draft. Its history stays.
+///
+/// # Errors
+/// As [`update`].
+pub fn delete(tx: &mut Tx<'_>, id: ArticleId, precondition: impl FnOnce(i64) -> Result<()>) -> Result<()> {
+    let article = find_visible(tx.conn, &tx.ctx, id, Lock::Update)?;
+    precondition(article.version)?;
+    Assessment::of(&article, ArticleAction::Delete, tx.ctx.subject()?).require()?;
+    articles::delete(tx.conn, &article, &NewEntry::article_deleted(&tx.ctx, &article))
+}
+
+/// A step of the workflow, as it is asked for.
+#[derive(Debug, Clone)]
+pub struct Step {
+    pub step: WorkflowStep,
+    /// Whom to assign; for `assign_editor` and nothing else.
+    pub editor: Option<UserId>,
+    pub comment: Option<Comment>,
+}
+
+/// Takes a step of the workflow.
+///
+/// # Errors
+/// As [`update`]; 422 where `editor_id` is missing, not wanted, or nobody who may edit.
+pub fn act(tx: &mut Tx<'_>, id: ArticleId, step: &Step, precondition: impl FnOnce(i64) -> Result<()>) -> Result<Article> {
+    let before = find_visible(tx.conn, &tx.ctx, id, Lock::Update)?;
+    precondition(before.version)?;
+    let caller = tx.ctx.subject()?;
+    let assessment = match (step.step, step.editor) {
+        (WorkflowStep::AssignEditor, Some(editor)) => Assessment::of_assignment(&before, editor, caller),
+        (other, _) => Assessment::of(&before, other.action(), caller),
+    };
+    assessment.require()?;
+    let status = step.step.leads_to(before.status).ok_or_else(|| Error::new(Code::StatusForbids, "the status changed meanwhile"))?;
+    let editor = match (step.step, step.editor) {
+        (WorkflowStep::AssignEditor, Some(editor)) => Some(find_editor(tx.conn, editor)?),
+        (WorkflowStep::AssignEditor, None) => return Err(Error::invalid_field("/editor_id", "required", "say who is to edit the article")),
+        (_, Some(_)) => return Err(Error::invalid_field("/editor_id", "not_applicable", "only `assign_editor` takes an editor")),
+        (_, None) => before.editor.clone(),
+    };
+    let after = Article { status, editor, ..before.clone() };
+    save(tx, step.step.action(), &before, after, step.comment.as_ref())
+}
+
+fn find_editor(conn: &mut Conn, id: UserId) -> Result<UserRef> {
+    let refused = |code, detail| Error::invalid_field("/editor_id", code, detail);
+    let user = users::find(conn, id, Lock::Share)?.ok_or_else(|| refused("unknown_user", "there is no such user"))?;
+    if !user.to_principal().is_active() {
+        return Err(refused("inactive", "the user is disabled"));
+    }
+    if !user.role.holds(Permission::ArticlesEditAssigned) {
+        return Err(refused("not_an_editor", "the user does not hold `articles:edit_assigned`"));
+    }
+    Ok(user.to_ref())
+}
+
+fn save(tx: &mut Tx<'_>, action: ArticleAction, before: &Article, mut after: Article, comment: Option<&Comment>) -> Result<Article> {
+    after.version = before.version + 1;
+    after.updated_at = tx.ctx.now;
+    let entry = NewEntry::article_changed(&tx.ctx, action, before, &after, comment);
+    articles::update(tx.conn, &after, &entry)?;
+    Ok(after)
+}

@@ -1,0 +1,96 @@
+//! How sessions end: always with an entry, always together with what hangs on them.
+
+use super::gate::Tx;
+use super::office::Event;
+use crate::domain::Time;
+use crate::domain::error::{Code, Error, Result};
+use crate::domain::history::NewEntry;
+use crate::domain::identity::Identity;
+use crate::domain::ids::{SessionId, UserId};
+use crate::domain::impersonation::EndCause;
+use crate::domain::session::Session;
+use crate::store::sessions::{self, Open};
+use crate::store::{Lock, entries};
+
+/// What the bearer of a token is told whose session ended for `cause`.
+pub(super) fn over(session: &Session, cause: EndCause) -> Error {
+    match session.acting_as() {
+        Some(_) => Error::impersonation_ended(cause),
+        None => Error::new(Code::SessionEnded, format!("the session is over: {cause}; log in again")),
+    }
+}
+
+/// Ends an open impersonation. Unless it ends by itself, its way back closes with it.
+pub(super) fn end_impersonation(tx: &mut Tx<'_>, id: SessionId, at: Time, cause: EndCause, by: Option<UserId>) -> Result<()> {
+    entries::append(tx.conn, &NewEntry::impersonation_ended(&tx.ctx, id, cause))?;
+    if !sessions::end(tx.conn, id, at, cause, by)? {
+        return Err(Error::lost_race("an impersonation ended while it was being ended"));
+    }
+    if !cause.leaves_the_way_back() {
+        sessions::take_way_back(tx.conn, id)?;
+    }
+    tx.events.push(Event::ImpersonationEnded(cause));
+    Ok(())
+}
+
+/// Ends an open own session, and with it every impersonation that was started from it.
+pub(super) fn end_own(tx: &mut Tx<'_>, id: SessionId, user: UserId, cause: EndCause) -> Result<()> {
+    end_impersonations(tx, Open::From(id), EndCause::OriginalSessionEnded)?;
+    entries::append(tx.conn, &NewEntry::session_ended(&tx.ctx, id, user, cause))?;
+    if sessions::end(tx.conn, id, tx.ctx.now, cause, caller_id(&tx.ctx))? {
+        Ok(())
+    } else {
+        Err(Error::lost_race("a session ended while it was being ended"))
+    }
+}
+
+fn caller_id(ctx: &crate::domain::identity::Ctx) -> Option<UserId> {
+    ctx.identity().ok().map(Identity::subject).map(crate::domain::user::Principal::id)
+}
+
+/// Ends all of a user's own sessions but `spared`.
+pub(super) fn end_all_own(tx: &mut Tx<'_>, user: UserId, spared: Option<SessionId>, cause: EndCause) -> Result<()> {
+    for id in sessions::lock_open(tx.conn, Open::Own(user))? {
+        if Some(id) != spared {
+            end_own(tx, id, user, cause)?;
+        }
+    }
+    Ok(())
+}
+
+/// Ends impersonations, whatever their standing; those whose time was already over ended then.
+pub(super) fn end_impersonations(tx: &mut Tx<'_>, which: Open, cause: EndCause) -> Result<()> {
+    for id in sessions::lock_open(tx.conn, which)? {
+        end_impersonation(tx, id, tx.ctx.now, cause, None)?;
+    }
+    Ok(())
+}
+
+/// Ends a session that has to end, at the instant at which it had to where that is known.
+pub(super) fn end_overdue(tx: &mut Tx<'_>, session: &Session, cause: EndCause) -> Result<()> {
+    if session.acting_as().is_none() {
+        return end_own(tx, session.id, session.subject.id(), cause);
+    }
+    let at = if cause == EndCause::Expired { session.expires_at } else { tx.ctx.now };
+    end_impersonation(tx, session.id, at, cause, None)
+}
+
+/// Ends every impersonation of and by `user` that the policy no longer allows: the ceiling, at once rather than at the next request.
+pub(super) fn enforce_ceiling(tx: &mut Tx<'_>, user: UserId) -> Result<()> {
+    for which in [Open::By(user), Open::Of(user)] {
+        for id in sessions::lock_open(tx.conn, which)? {
+            let Some(session) = sessions::find(tx.conn, id, Lock::None)? else { continue };
+            if let crate::domain::session::Standing::MustEnd(cause) = session.standing(tx.ctx.now, 0) {
+                end_overdue(tx, &session, cause)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// After a password changed: every impersonation of and by the user ends, and every own session but `spared`.
+pub(super) fn end_after_password_change(tx: &mut Tx<'_>, user: UserId, spared: Option<SessionId>) -> Result<()> {
+    end_impersonations(tx, Open::By(user), EndCause::PasswordChanged)?;
+    end_impersonations(tx, Open::Of(user), EndCause::PasswordChanged)?;
+    end_all_own(tx, user, spared, EndCause::PasswordChanged)
+}

@@ -1,0 +1,161 @@
+//! Starting, listing and ending impersonations.
+
+use super::ending;
+use super::gate::{Caller, Tx};
+use super::grants::{Grant, expiry};
+use super::login::load;
+use super::office::{Event, Office, Settings};
+use crate::auth::tokens::Verified;
+use crate::domain::Time;
+use crate::domain::error::{Code, Error, FieldError, Reason, Result};
+use crate::domain::history::{NewEntry, Started};
+use crate::domain::identity::Ctx;
+use crate::domain::ids::{SessionId, UserId};
+use crate::domain::impersonation::{EndCause, Grant as Terms, Impersonation, StartRequest, caller_refusals, refusals};
+use crate::domain::operation::missing_permission;
+use crate::domain::page::{Limit, Page, PageRequest};
+use crate::domain::role::Permission;
+use crate::domain::session::Session;
+use crate::domain::user::Principal;
+use crate::store::sessions::{self, ImpersonationFilter, NewActing, NewSession, WayBack};
+use crate::store::{Conn, Lock, entries, users};
+
+pub use crate::store::sessions::ImpersonationFilter as Filter;
+
+impl Office {
+    /// Begins to act as `subject`, and answers the token for it.
+    ///
+    /// # Errors
+    /// 403 `impersonation_refused` with every reason that holds, which is recorded; 404 where there is no such user, for a caller who may see users; 422 where
+    /// the settings ask for more than was given.
+    pub async fn start_impersonation(&self, caller: &Caller, subject: UserId, request: StartRequest) -> Result<Grant> {
+        let (settings, token, now) = (self.settings.clone(), caller.token.clone(), caller.ctx.now);
+        let started = self.write(caller, move |tx| start(tx, &settings, &token, subject, &request)).await??;
+        let expires_at = started.expires_at;
+        self.grant(started, now, expires_at, None)
+    }
+}
+
+/// A refusal is a value and not an error here, because its entry has to be committed.
+fn start(tx: &mut Tx<'_>, settings: &Settings, token: &Verified, subject: UserId, request: &StartRequest) -> Result<Result<Session>> {
+    let identity = tx.ctx.identity()?.clone();
+    let nested = identity.actor().is_some();
+    let reasons = if identity.subject().holds(Permission::UsersRead) {
+        // Locked, so that nobody is promoted or disabled between this look and the commit.
+        let locked = |conn: &mut Conn, id| users::find(conn, id, Lock::Share);
+        let caller = locked(tx.conn, identity.subject().id())?.ok_or_else(|| Error::internal("a caller has no row"))?;
+        match locked(tx.conn, subject)? {
+            Some(subject) => refusals(&caller.to_principal(), &subject.to_principal(), nested),
+            None => return Err(Error::not_found()),
+        }
+    } else {
+        // Who may not see users learns nothing of them: a missing and a forbidden one look alike, and leave the same trace.
+        caller_refusals(identity.subject(), subject, nested)
+    };
+    if !reasons.is_empty() {
+        entries::append_refusal(tx.conn, identity.subject().id(), subject, &NewEntry::impersonation_refused(&tx.ctx, subject, &reasons))?;
+        tx.events.extend(reasons.first().map(|reason| Event::ImpersonationRefused(reason.code)));
+        return Ok(Err(Error::refused(Code::ImpersonationRefused, "you may not act as this user", reasons)));
+    }
+    let duration = check_terms(settings, request)?;
+    let original_expires_at = Time::from_timestamp(token.claims.exp, 0).ok_or_else(|| Error::internal("a token's expiry is no time"))?;
+    let expires_at = expiry(tx.ctx.now, duration).min(original_expires_at);
+
+    let id = SessionId::new(tx.ctx.now);
+    let terms = Terms { reason: request.reason.clone(), ticket: request.ticket.clone(), mode: request.mode };
+    let told = Started { reason: terms.reason.as_ref(), ticket: terms.ticket.as_ref(), mode: terms.mode, expires_at };
+    let subject_ref = users::find(tx.conn, subject, Lock::None)?.ok_or_else(Error::not_found)?.to_ref();
+    let entry = NewEntry::impersonation_started(&tx.ctx, id, &subject_ref, &told);
+    let session = NewSession {
+        id,
+        subject,
+        acting: Some(NewActing { actor: identity.subject().id(), original_session: identity.session().id, grant: terms.clone() }),
+        client_ip: None,
+        user_agent: None,
+        started_at: tx.ctx.now,
+        expires_at,
+    };
+    sessions::insert(tx.conn, &session, &entry)?;
+    let way = WayBack {
+        kid: token.kid.clone(),
+        signing_input: token.signing_input.clone(),
+        challenge: request.restore_challenge.clone(),
+        expires_at: original_expires_at,
+    };
+    sessions::insert_way_back(tx.conn, id, &way)?;
+    tx.events.push(Event::ImpersonationStarted(terms.mode));
+    load(tx, id).map(Ok)
+}
+
+/// What the settings ask of a start; answers its duration in seconds.
+fn check_terms(settings: &Settings, request: &StartRequest) -> Result<u32> {
+    let mut errors = Vec::new();
+    if settings.reason_required && request.reason.is_none() {
+        errors.push(FieldError::new("/reason", "required", "say why you act as this user"));
+    }
+    if settings.restore_proof_required && request.restore_challenge.is_none() {
+        errors.push(FieldError::new("/restore_challenge", "required", "a restore proof is mandatory here"));
+    }
+    let duration = request.duration_seconds.unwrap_or(settings.impersonation_ttl.min(settings.impersonation_max));
+    if !(1..=settings.impersonation_max).contains(&duration) {
+        errors.push(FieldError::new("/duration_seconds", "out_of_range", format!("must be 1 to {} seconds", settings.impersonation_max)));
+    }
+    if errors.is_empty() { Ok(duration) } else { Err(Error::invalid(errors)) }
+}
+
+/// Why `caller` may not act as `subject`, for the button on the user's page; `None` for a caller who may not impersonate at all and so is shown none.
+pub fn button(caller: &Ctx, subject: &Principal) -> Result<Option<Vec<Reason>>> {
+    let identity = caller.identity()?;
+    let shows = identity.subject().holds(Permission::UsersImpersonate);
+    Ok(shows.then(|| refusals(identity.subject(), subject, identity.actor().is_some())))
+}
+
+/// Live and past impersonations, newest first.
+pub fn list(conn: &mut Conn, ctx: &Ctx, filter: &ImpersonationFilter, page: &PageRequest<SessionId>) -> Result<Page<Impersonation>> {
+    sessions::list_impersonations(conn, filter, ctx.now, page)
+}
+
+/// The impersonations in which the caller was the subject.
+pub fn list_mine(conn: &mut Conn, ctx: &Ctx, page: &PageRequest<SessionId>) -> Result<Page<Impersonation>> {
+    let filter = ImpersonationFilter { subject: Some(ctx.subject()?.id()), ..ImpersonationFilter::default() };
+    sessions::list_impersonations(conn, &filter, ctx.now, page)
+}
+
+/// One impersonation, for its actor, its subject, and holders of `impersonations:read`.
+///
+/// # Errors
+/// 404 for everyone else, whether it exists or not.
+pub fn get(conn: &mut Conn, ctx: &Ctx, id: SessionId) -> Result<Impersonation> {
+    let caller = ctx.subject()?;
+    let filter = ImpersonationFilter { id: Some(id), ..ImpersonationFilter::default() };
+    let page = PageRequest { limit: Limit::DEFAULT, after: None };
+    let found = sessions::list_impersonations(conn, &filter, ctx.now, &page)?.items.pop().ok_or_else(Error::not_found)?;
+    let is_party = found.actor.id == caller.id() || found.subject.id == caller.id();
+    if is_party || caller.holds(Permission::ImpersonationsRead) { Ok(found) } else { Err(Error::not_found()) }
+}
+
+/// Ends an impersonation at once, for good: its way back closes too. Ending one that is over already changes nothing else.
+///
+/// # Errors
+/// 404 for who may not see it; 403 for who may see but not end it.
+pub fn end(tx: &mut Tx<'_>, id: SessionId) -> Result<()> {
+    let caller = tx.ctx.subject()?.clone();
+    let session = sessions::find(tx.conn, id, Lock::Update)?.ok_or_else(Error::not_found)?;
+    let acting = session.acting_as().ok_or_else(Error::not_found)?;
+    let is_party = acting.actor.id() == caller.id() || session.subject.id() == caller.id();
+    if !is_party && !caller.holds(Permission::ImpersonationsEnd) {
+        let may_see = caller.holds(Permission::ImpersonationsRead);
+        return Err(if may_see { missing_permission(Permission::ImpersonationsEnd) } else { Error::not_found() });
+    }
+    if session.ended.is_some() {
+        // It may have ended by itself, which leaves the way back open; a person's end does not.
+        sessions::take_way_back(tx.conn, id)?;
+        return Ok(());
+    }
+    if session.expires_at <= tx.ctx.now {
+        ending::end_overdue(tx, &session, EndCause::Expired)?;
+        sessions::take_way_back(tx.conn, id)?;
+        return Ok(());
+    }
+    ending::end_impersonation(tx, id, tx.ctx.now, EndCause::EndedByPerson, Some(caller.id()))
+}

@@ -1,0 +1,117 @@
+//! Logging out: of an own session for good, of an impersonation back into the administrator's own.
+
+use super::ending;
+use super::gate::{Presented, Tx, matching};
+use super::grants::Grant;
+use super::office::{Client, Office};
+use crate::auth::secret::proof_matches;
+use crate::domain::Time;
+use crate::domain::error::{Code, Error, Result};
+use crate::domain::identity::{By, Ctx, Identity};
+use crate::domain::impersonation::EndCause;
+use crate::domain::session::{ActingAs, Kind, Session, Standing};
+use crate::store::Lock;
+use crate::store::sessions::{self, WayBack};
+
+/// What logging out led to.
+pub enum LoggedOut {
+    /// An own session is over.
+    Own,
+    /// An impersonation is over, and this is the original token, byte for byte.
+    Restored(Box<Grant>),
+}
+
+/// What the transaction leaves to be done once it is durable.
+enum Outcome {
+    Own,
+    WayBack(WayBack, Box<Session>),
+    /// The session is over all the same.
+    Refused(Error),
+}
+
+impl Office {
+    /// Ends the session of the presented token. Where it is an impersonation, gives the original token back: exactly once, with the restore proof if the start
+    /// asked for one, as long as the original session and its user are alive; also after it ended by itself. Whatever the answer, the impersonation is over.
+    ///
+    /// # Errors
+    /// 401 `session_ended`, `token_expired`, `impersonation_ended`, `original_session_ended` or `restore_proof_required`.
+    pub async fn log_out(&self, presented: Presented, verifier: Option<String>, client: Client, now: Time) -> Result<LoggedOut> {
+        let token = presented.token;
+        let idle = self.settings.impersonation_idle;
+        let ctx = Ctx { by: By::Anonymous, now, request_id: client.request_id };
+        let outcome = self.transact(ctx, move |tx| {
+            let session = matching(sessions::find(tx.conn, token.claims.sid, Lock::Update)?, &token)?;
+            tx.ctx.by = By::Request(Box::new(Identity::of_live(session.clone())));
+            let standing = session.standing(now, idle);
+            match &session.kind {
+                Kind::Own => match standing {
+                    Standing::Over(cause) => Ok(Outcome::Refused(ending::over(&session, cause))),
+                    Standing::Live if token.is_expired(now) => {
+                        Ok(Outcome::Refused(Error::new(Code::TokenExpired, "the access token's time is over; refresh it")))
+                    }
+                    Standing::Live => {
+                        ending::end_own(tx, session.id, session.subject.id(), EndCause::Logout)?;
+                        Ok(Outcome::Own)
+                    }
+                    Standing::MustEnd(cause) => {
+                        ending::end_overdue(tx, &session, cause)?;
+                        Ok(Outcome::Refused(ending::over(&session, cause)))
+                    }
+                },
+                Kind::Impersonation(acting) => leave(tx, &session, acting, standing, verifier.as_deref()),
+            }
+        });
+        match outcome.await? {
+            Outcome::Own => Ok(LoggedOut::Own),
+            Outcome::Refused(error) => Err(error),
+            Outcome::WayBack(way, session) => {
+                let access_token = self.tokens.resign(&way.kid, &way.signing_input).map_err(Error::internal)?;
+                let grant = Grant { access_token, expires_at: way.expires_at, refresh: None, session: *session };
+                Ok(LoggedOut::Restored(Box::new(grant)))
+            }
+        }
+    }
+}
+
+fn leave(tx: &mut Tx<'_>, session: &Session, acting: &ActingAs, standing: Standing, verifier: Option<&str>) -> Result<Outcome> {
+    // Taken before the end, which would close it.
+    let way = sessions::take_way_back(tx.conn, session.id)?;
+    let cause = match standing {
+        Standing::Live => {
+            ending::end_impersonation(tx, session.id, tx.ctx.now, EndCause::Logout, Some(acting.actor.id()))?;
+            EndCause::Logout
+        }
+        Standing::MustEnd(cause) => {
+            ending::end_overdue(tx, session, cause)?;
+            cause
+        }
+        Standing::Over(cause) => cause,
+    };
+    let now = tx.ctx.now;
+    let original_is_over = acting.original_ended_at.is_some() || acting.original_expires_at <= now || !acting.actor.is_active();
+    if original_is_over {
+        let detail = "the impersonation is over, and so is the session that it was started from; log in again";
+        return Ok(Outcome::Refused(Error::new(Code::OriginalSessionEnded, detail)));
+    }
+    let is_open = standing == Standing::Live || cause.leaves_the_way_back();
+    let Some(way) = way.filter(|way| is_open && way.expires_at > now) else {
+        return Ok(Outcome::Refused(Error::impersonation_ended(cause)));
+    };
+    if !proves(&way, verifier) {
+        let detail =
+            "the impersonation is over; its original token comes back only with the right `restore_verifier`: refresh the original session";
+        return Ok(Outcome::Refused(Error::new(Code::RestoreProofRequired, detail)));
+    }
+    let original = sessions::find(tx.conn, acting.original_session, Lock::None)?;
+    let original = original.ok_or_else(|| Error::internal("an impersonation lacks its original session"))?;
+    Ok(Outcome::WayBack(way, Box::new(original)))
+}
+
+/// Whether the proof that the start asked for is there. A verifier where none was asked for is refused too (RFC 9700 §2.1.1): somebody took the challenge away.
+fn proves(way: &WayBack, verifier: Option<&str>) -> bool {
+    match (&way.challenge, verifier) {
+        (None, None) => true,
+        (Some(challenge), Some(verifier)) => proof_matches(challenge.as_str(), verifier),
+        (None, Some(_)) | (Some(_), None) => false,
+    }
+}

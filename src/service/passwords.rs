@@ -1,0 +1,79 @@
+//! Setting and changing one's own password. There is no call that sets another's.
+
+use super::ending;
+use super::gate::Caller;
+use super::login::invalid_credentials;
+use super::office::{Client, Office};
+use crate::auth::passwords::PasswordHash;
+use crate::auth::secret::SetupToken;
+use crate::domain::Time;
+use crate::domain::error::{Error, Result};
+use crate::domain::history::NewEntry;
+use crate::domain::identity::{By, Ctx};
+use crate::domain::text::NewPassword;
+use crate::domain::user::User;
+use crate::store::{Lock, users};
+
+impl Office {
+    /// Sets the password of a new or reset account. The token is good once.
+    ///
+    /// # Errors
+    /// 401 `invalid_credentials` where the token is unknown, used or expired.
+    pub async fn set_password(&self, token: &str, password: NewPassword, client: Client, now: Time) -> Result<()> {
+        let token_hash = SetupToken::parse(token).ok_or_else(invalid_credentials)?.hash();
+        // Looked up first: nobody gets a hash computed for nothing.
+        let wanted = token_hash.clone();
+        let user = self.db.read(move |conn| users::find_by_setup_token(conn, &wanted, now)).await?.ok_or_else(invalid_credentials)?;
+        let hash = self.passwords.hash(password).await?;
+        let ctx = Ctx { by: By::Credential(user.to_ref()), now, request_id: client.request_id };
+        self.transact(ctx, move |tx| {
+            if !users::take_setup_token(tx.conn, user.id, &token_hash)? {
+                return Err(invalid_credentials());
+            }
+            users::set_password(tx.conn, user.id, hash.as_str(), &NewEntry::user_password_changed(&tx.ctx, user.id))?;
+            ending::end_after_password_change(tx, user.id, None)
+        })
+        .await
+    }
+
+    /// Changes the caller's password. Their other sessions end, and the impersonations of and by them.
+    ///
+    /// # Errors
+    /// 401 `invalid_credentials` where the current password is wrong, which counts as a failed login; 429.
+    pub async fn change_password(&self, caller: &Caller, current: String, new: NewPassword, client: Client) -> Result<()> {
+        let identity = caller.identity()?;
+        let (user, session) = (identity.subject().user.clone(), identity.session().id);
+        let id = user.id;
+        let stored = self.db.read(move |conn| users::password_hash(conn, id)).await?;
+        // Who holds a session has logged in from somewhere: a stranger's guesses don't stand in the way.
+        let attempt = self.limiter.begin(&user.email.key(), client.address(), true, caller.ctx.now).await?;
+        let verdict = self.passwords.verify(current, stored.clone().map(PasswordHash::from_stored)).await?;
+        if !verdict.matches {
+            attempt.fail(caller.ctx.now);
+            return Err(invalid_credentials());
+        }
+        attempt.succeed();
+        let hash = self.passwords.hash(new).await?;
+        self.write(caller, move |tx| {
+            if users::password_hash(tx.conn, id)? != stored {
+                return Err(invalid_credentials());
+            }
+            users::set_password(tx.conn, id, hash.as_str(), &NewEntry::user_password_changed(&tx.ctx, id))?;
+            ending::end_after_password_change(tx, id, Some(session))
+        })
+        .await
+    }
+
+    /// Sets a user's password from the command line; their sessions end.
+    ///
+    /// # Errors
+    /// 404 where the user is gone.
+    pub async fn set_password_by_command(&self, user: User, hash: PasswordHash, ctx: Ctx) -> Result<()> {
+        self.transact(ctx, move |tx| {
+            let user = users::find(tx.conn, user.id, Lock::Update)?.ok_or_else(Error::not_found)?;
+            users::set_password(tx.conn, user.id, hash.as_str(), &NewEntry::user_password_changed(&tx.ctx, user.id))?;
+            ending::end_after_password_change(tx, user.id, None)
+        })
+        .await
+    }
+}
