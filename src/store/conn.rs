@@ -117,7 +117,7 @@ impl Manager {
 
     /// A connection of its own, outside every pool.
     pub(super) fn open_one(&self) -> Result<Conn> {
-        self.open().map_err(|error| Error::database_unavailable(error))
+        self.open().map_err(Error::database_unavailable)
     }
 }
 

@@ -1,0 +1,144 @@
+//! Acting as a user: starting, watching, ending.
+
+use actix_web::{HttpRequest, HttpResponse, delete, get, post};
+use serde::Deserialize;
+use utoipa::{IntoParams, ToSchema};
+
+use crate::domain::ids::{SessionId, UserId};
+use crate::domain::impersonation::{ImpersonationStatus, Mode, StartRequest};
+use crate::domain::operation::{EndImpersonation, GetImpersonation, ListImpersonations, StartImpersonation};
+use crate::domain::text::{Reason, RestoreChallenge, Ticket};
+use crate::http::answer::{created, listed, nothing, page_request};
+use crate::http::caller::Authorized;
+use crate::http::extract::{Body, Checked, PathId, Query};
+use crate::http::problem::Result;
+use crate::http::wire::{Grant, Impersonation, ImpersonationPage};
+use crate::service::impersonations::{self, Filter};
+
+/// Why, for how long and how far.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ImpersonateRequest {
+    /// One line of 1 to 500 characters. Required unless the server's settings say otherwise.
+    #[serde(default)]
+    #[schema(max_length = 500, examples("Ed can't accept the article about tides"))]
+    reason: Option<String>,
+    /// The support ticket that this belongs to.
+    #[serde(default)]
+    #[schema(max_length = 100, examples("HELP-42"))]
+    ticket: Option<String>,
+    /// Cut to the remaining life of the token that starts it.
+    #[serde(default)]
+    #[schema(minimum = 1, examples(900))]
+    duration_seconds: Option<u32>,
+    /// `full` unless said otherwise.
+    #[serde(default)]
+    mode: Option<Mode>,
+    /// base64url(SHA-256(verifier)) without padding (RFC 7636 §4.2): logging out then gives the original token back only with the verifier.
+    #[serde(default)]
+    #[schema(min_length = 43, max_length = 43, examples("E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM"))]
+    restore_challenge: Option<String>,
+}
+
+/// Act as a user
+///
+/// Answers a token that carries both identities: `sub`, the user, and `act`, the caller. Refusals name every reason that holds, and are recorded.
+#[utoipa::path(
+    tag = "impersonations",
+    params(("id" = uuid::Uuid, Path, description = "The user to act as")),
+    request_body = ImpersonateRequest,
+    security(("bearer" = [])),
+    responses((status = 201, description = "The impersonation runs", body = Grant, headers(("Location" = String, description = "The impersonation")))),
+)]
+#[post("/v1/users/{id}/impersonate")]
+pub async fn start_impersonation(
+    auth: Authorized<StartImpersonation>,
+    id: PathId<UserId>,
+    body: Body<ImpersonateRequest>,
+) -> Result<HttpResponse> {
+    let subject = id.parse()?;
+    let body = body.read().await?;
+    let mut checked = Checked::new();
+    let reason = checked.optional("/reason", body.reason.as_deref().map(Reason::parse));
+    let ticket = checked.optional("/ticket", body.ticket.as_deref().map(Ticket::parse));
+    let restore_challenge = checked.optional("/restore_challenge", body.restore_challenge.as_deref().map(RestoreChallenge::parse));
+    let mode = body.mode.unwrap_or(Mode::Full);
+    let request = StartRequest { reason, ticket, duration_seconds: body.duration_seconds, mode, restore_challenge };
+    let request = checked.finish(|| Some(request))?;
+    let grant = auth.state.office.start_impersonation(&auth.caller, subject, request).await?;
+    let location = auth.state.location(format_args!("impersonations/{}", grant.session.id));
+    Ok(created(&Grant::new(grant, auth.now()), location))
+}
+
+/// Which impersonations.
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields, default)]
+#[into_params(parameter_in = Query)]
+pub struct ImpersonationQuery {
+    status: Option<ImpersonationStatus>,
+    /// Who acted.
+    #[param(value_type = Option<uuid::Uuid>)]
+    actor: Option<UserId>,
+    /// As whom.
+    #[param(value_type = Option<uuid::Uuid>)]
+    subject: Option<UserId>,
+    /// How many items at most.
+    #[param(minimum = 1, maximum = 200, default = 50)]
+    limit: Option<u32>,
+    /// The `next_cursor` of the page before.
+    cursor: Option<String>,
+}
+
+/// List impersonations
+///
+/// Live and past ones, newest first. Needs `impersonations:read`.
+#[utoipa::path(
+    tag = "impersonations",
+    params(ImpersonationQuery),
+    security(("bearer" = [])),
+    responses((status = 200, description = "Impersonations, newest first", body = ImpersonationPage)),
+)]
+#[get("/v1/impersonations")]
+pub async fn list_impersonations(
+    auth: Authorized<ListImpersonations>,
+    query: Query<ImpersonationQuery>,
+    request: HttpRequest,
+) -> Result<HttpResponse> {
+    let query = query.parse()?;
+    let page = page_request(query.limit, query.cursor.as_deref())?;
+    let filter = Filter { id: None, status: query.status, actor: query.actor, subject: query.subject };
+    let found = auth.read(move |conn, ctx| impersonations::list(conn, ctx, &filter, &page)).await?;
+    Ok(listed(&ImpersonationPage::from(found.map(Impersonation::from)), request.query_string()))
+}
+
+/// Show an impersonation
+///
+/// For its actor, its subject, and holders of `impersonations:read`.
+#[utoipa::path(
+    tag = "impersonations",
+    params(("id" = uuid::Uuid, Path, description = "The impersonation")),
+    security(("bearer" = [])),
+    responses((status = 200, description = "The impersonation", body = Impersonation)),
+)]
+#[get("/v1/impersonations/{id}")]
+pub async fn get_impersonation(auth: Authorized<GetImpersonation>, id: PathId<SessionId>) -> Result<HttpResponse> {
+    let id = id.parse()?;
+    let found = auth.read(move |conn, ctx| impersonations::get(conn, ctx, id)).await?;
+    Ok(HttpResponse::Ok().json(Impersonation::from(found)))
+}
+
+/// End an impersonation
+///
+/// At once and for good: its token is dead, and gives no original token back. By its actor, its subject, or a holder of `impersonations:end`.
+#[utoipa::path(
+    tag = "impersonations",
+    params(("id" = uuid::Uuid, Path, description = "The impersonation")),
+    security(("bearer" = [])),
+    responses((status = 204, description = "The impersonation is over")),
+)]
+#[delete("/v1/impersonations/{id}")]
+pub async fn end_impersonation(auth: Authorized<EndImpersonation>, id: PathId<SessionId>) -> Result<HttpResponse> {
+    let id = id.parse()?;
+    auth.write(move |tx| impersonations::end(tx, id)).await?;
+    Ok(nothing())
+}

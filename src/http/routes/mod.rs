@@ -1,0 +1,9 @@
+//! The routes: a file a capability, a handler an operation. A handler reads its input, runs one use case and shapes the answer.
+
+pub mod articles;
+pub mod auth;
+pub mod history;
+pub mod impersonations;
+pub mod me;
+pub mod ops;
+pub mod users;

@@ -1,0 +1,515 @@
+//! The shapes that several routes answer with. A field that is always there is required, and says `null` where it has nothing to say.
+
+use chrono::SecondsFormat;
+use serde::{Serialize, Serializer};
+use utoipa::ToSchema;
+
+use super::problem::ReasonDocument;
+use crate::domain;
+use crate::domain::Time;
+use crate::domain::article::{ArticleAction, ArticleStatus, Assessment};
+use crate::domain::error::Reason;
+use crate::domain::history::{Changes, EntryAction, Origin, ResourceType};
+use crate::domain::ids::{ArticleId, EntryId, SessionId, UserId};
+use crate::domain::impersonation::{EndCause, ImpersonationStatus, Mode, Withheld};
+use crate::domain::role::{Permission, Role};
+use crate::domain::session::Kind;
+use crate::domain::user::UserStatus;
+use crate::service::grants;
+
+/// An instant as the wire has it: RFC 3339 in UTC, with microseconds and `Z`.
+#[derive(Debug, Clone, Copy, ToSchema)]
+#[schema(value_type = String, format = DateTime, examples("2026-11-23T09:15:00.000000Z"))]
+pub struct Timestamp(pub Time);
+
+impl Serialize for Timestamp {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.0.to_rfc3339_opts(SecondsFormat::Micros, true))
+    }
+}
+
+/// What is always `null` here.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct Null;
+
+impl utoipa::PartialSchema for Null {
+    fn schema() -> utoipa::openapi::RefOr<utoipa::openapi::Schema> {
+        utoipa::openapi::ObjectBuilder::new().schema_type(utoipa::openapi::Type::Null).into()
+    }
+}
+
+impl ToSchema for Null {}
+
+/// A person's name tag.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct UserRef {
+    #[schema(value_type = uuid::Uuid)]
+    pub id: UserId,
+    #[schema(format = Email)]
+    pub email: String,
+    pub display_name: String,
+}
+
+impl From<domain::user::UserRef> for UserRef {
+    fn from(user: domain::user::UserRef) -> Self {
+        Self { id: user.id, email: user.email.to_string(), display_name: user.display_name.to_string() }
+    }
+}
+
+/// Whether something is possible, and if not, every reason why.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Permissibility {
+    pub allowed: bool,
+    pub reasons: Vec<ReasonDocument>,
+}
+
+impl From<Vec<Reason>> for Permissibility {
+    fn from(reasons: Vec<Reason>) -> Self {
+        Self { allowed: reasons.is_empty(), reasons: reasons.into_iter().map(Into::into).collect() }
+    }
+}
+
+/// A user's account.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct User {
+    #[schema(value_type = uuid::Uuid)]
+    pub id: UserId,
+    #[schema(format = Email)]
+    pub email: String,
+    pub display_name: String,
+    pub role: Role,
+    pub status: UserStatus,
+    /// Raised by one with every change; the `ETag`.
+    pub version: i64,
+    pub created_at: Timestamp,
+    pub updated_at: Timestamp,
+    /// Whether the caller may act as this user, and if not, why; `null` for a caller who may not impersonate at all.
+    #[schema(required = true)]
+    pub impersonation: Option<Permissibility>,
+}
+
+impl User {
+    /// `button`: why the caller may not act as this user, if it is to be told at all.
+    pub fn new(user: domain::user::User, button: Option<Vec<Reason>>) -> Self {
+        Self {
+            id: user.id,
+            email: user.email.to_string(),
+            display_name: user.display_name.to_string(),
+            role: user.role,
+            status: user.status,
+            version: user.version,
+            created_at: Timestamp(user.created_at),
+            updated_at: Timestamp(user.updated_at),
+            impersonation: button.map(Into::into),
+        }
+    }
+}
+
+/// A discriminator: an enum of one value.
+macro_rules! string_kind {
+    ($(#[$meta:meta])* $name:ident, $text:literal) => {
+        $(#[$meta])*
+        #[derive(Debug, Clone, Copy, Serialize, ToSchema)]
+        pub enum $name {
+            #[serde(rename = $text)]
+            It,
+        }
+    };
+}
+string_kind!(
+    /// Says that a session is its subject's own.
+    OwnKind, "own"
+);
+string_kind!(
+    /// Says that somebody acts as the subject.
+    ImpersonationKind, "impersonation"
+);
+
+/// Who one is, and as whom. Under impersonation everything is as the subject sees it; what is withheld stands apart.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(untagged)]
+#[schema(discriminator(property_name = "kind", mapping(
+    ("own" = "#/components/schemas/OwnSession"),
+    ("impersonation" = "#/components/schemas/ImpersonationSession")
+)))]
+pub enum Session {
+    Own(OwnSession),
+    Impersonation(ImpersonationSession),
+}
+
+/// A session that a login opened.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct OwnSession {
+    #[schema(value_type = uuid::Uuid)]
+    pub id: SessionId,
+    pub kind: OwnKind,
+    pub subject: UserRef,
+    pub actor: Null,
+    pub impersonation: Null,
+    pub permissions: Vec<Permission>,
+    /// When the presented access token expires.
+    pub expires_at: Timestamp,
+    /// Whole seconds until then.
+    pub expires_in: i64,
+}
+
+/// A session in which an actor acts as the subject.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ImpersonationSession {
+    #[schema(value_type = uuid::Uuid)]
+    pub id: SessionId,
+    pub kind: ImpersonationKind,
+    pub subject: UserRef,
+    pub actor: UserRef,
+    pub impersonation: ImpersonationTerms,
+    /// The subject's, exactly as the subject has them.
+    pub permissions: Vec<Permission>,
+    /// When the presented access token expires.
+    pub expires_at: Timestamp,
+    /// Whole seconds until then.
+    pub expires_in: i64,
+}
+
+/// On what terms somebody acts as the subject.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ImpersonationTerms {
+    #[schema(value_type = uuid::Uuid)]
+    pub id: SessionId,
+    #[schema(required = true)]
+    pub reason: Option<String>,
+    #[schema(required = true)]
+    pub ticket: Option<String>,
+    pub mode: Mode,
+    pub started_at: Timestamp,
+    pub expires_at: Timestamp,
+    /// What the subject may do and this impersonation may not.
+    pub withheld: Vec<Withheld>,
+}
+
+impl Session {
+    /// `expires_at`: the presented token's.
+    pub fn new(session: &domain::session::Session, expires_at: Time, now: Time) -> Self {
+        let subject: UserRef = session.subject.user.clone().into();
+        let permissions = session.subject.role.permissions().to_vec();
+        let expires_in = (expires_at - now).num_seconds().max(0);
+        match &session.kind {
+            Kind::Own => Self::Own(OwnSession {
+                id: session.id,
+                kind: OwnKind::It,
+                subject,
+                actor: Null,
+                impersonation: Null,
+                permissions,
+                expires_at: Timestamp(expires_at),
+                expires_in,
+            }),
+            Kind::Impersonation(acting) => Self::Impersonation(ImpersonationSession {
+                id: session.id,
+                kind: ImpersonationKind::It,
+                subject,
+                actor: acting.actor.user.clone().into(),
+                impersonation: ImpersonationTerms {
+                    id: session.id,
+                    reason: acting.grant.reason.as_ref().map(ToString::to_string),
+                    ticket: acting.grant.ticket.as_ref().map(ToString::to_string),
+                    mode: acting.grant.mode,
+                    started_at: Timestamp(session.started_at),
+                    expires_at: Timestamp(session.expires_at),
+                    withheld: acting.grant.mode.withheld().to_vec(),
+                },
+                permissions,
+                expires_at: Timestamp(expires_at),
+                expires_in,
+            }),
+        }
+    }
+}
+
+/// How an access token is used (RFC 6750).
+#[derive(Debug, Clone, Copy, Serialize, ToSchema)]
+pub enum TokenType {
+    Bearer,
+}
+
+/// An access token, and what it stands for.
+#[derive(Serialize, ToSchema)]
+pub struct Grant {
+    /// Goes into `Authorization: Bearer …`. A secret.
+    pub access_token: String,
+    pub token_type: TokenType,
+    /// Whole seconds that the access token has left.
+    pub expires_in: i64,
+    pub session: Session,
+}
+
+/// An access token with a refresh token, as login and refresh give them.
+#[derive(Serialize, ToSchema)]
+pub struct LoginGrant {
+    /// Goes into `Authorization: Bearer …`. A secret.
+    pub access_token: String,
+    pub token_type: TokenType,
+    /// Whole seconds that the access token has left.
+    pub expires_in: i64,
+    /// Good for one `POST /v1/auth/refresh`, which gives its successor. A secret.
+    pub refresh_token: String,
+    pub refresh_expires_at: Timestamp,
+    pub session: Session,
+}
+
+impl Grant {
+    pub fn new(grant: grants::Grant, now: Time) -> Self {
+        let expires_in = (grant.expires_at - now).num_seconds().max(0);
+        let session = Session::new(&grant.session, grant.expires_at, now);
+        Self { access_token: grant.access_token, token_type: TokenType::Bearer, expires_in, session }
+    }
+}
+
+impl LoginGrant {
+    /// Nothing where the grant has no refresh token.
+    pub fn new(mut grant: grants::Grant, now: Time) -> Option<Self> {
+        let (refresh_token, refresh_expires_at) = grant.refresh.take()?;
+        let Grant { access_token, token_type, expires_in, session } = Grant::new(grant, now);
+        Some(Self {
+            access_token,
+            token_type,
+            expires_in,
+            refresh_token: refresh_token.reveal().to_owned(),
+            refresh_expires_at: Timestamp(refresh_expires_at),
+            session,
+        })
+    }
+}
+
+/// An own session, as its user sees it in the list.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct SessionSummary {
+    #[schema(value_type = uuid::Uuid)]
+    pub id: SessionId,
+    /// Whether this is the session of the request.
+    pub current: bool,
+    pub started_at: Timestamp,
+    /// When its refresh token expires.
+    pub expires_at: Timestamp,
+    /// To the minute.
+    pub last_used_at: Timestamp,
+    /// Where it was opened from; an IPv6 address by its /64.
+    #[schema(required = true)]
+    pub client_ip: Option<String>,
+    #[schema(required = true)]
+    pub user_agent: Option<String>,
+}
+
+/// An impersonation, live or past.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Impersonation {
+    #[schema(value_type = uuid::Uuid)]
+    pub id: SessionId,
+    pub status: ImpersonationStatus,
+    pub subject: UserRef,
+    pub actor: UserRef,
+    #[schema(required = true)]
+    pub reason: Option<String>,
+    #[schema(required = true)]
+    pub ticket: Option<String>,
+    pub mode: Mode,
+    pub started_at: Timestamp,
+    pub expires_at: Timestamp,
+    #[schema(required = true)]
+    pub ended_at: Option<Timestamp>,
+    /// Who ended it; `null` where it ended by itself or still runs.
+    #[schema(required = true)]
+    pub ended_by: Option<UserRef>,
+    #[schema(required = true)]
+    pub cause: Option<EndCause>,
+    /// How many entries of the history were written under it.
+    pub entry_count: i64,
+}
+
+impl From<domain::impersonation::Impersonation> for Impersonation {
+    fn from(it: domain::impersonation::Impersonation) -> Self {
+        let (ended_at, cause, ended_by) = match it.end {
+            Some(end) => (Some(Timestamp(end.at)), Some(end.cause), end.by.map(Into::into)),
+            None => (None, None, None),
+        };
+        Self {
+            id: it.id,
+            status: if ended_at.is_some() { ImpersonationStatus::Ended } else { ImpersonationStatus::Live },
+            subject: it.subject.into(),
+            actor: it.actor.into(),
+            reason: it.grant.reason.map(|reason| reason.to_string()),
+            ticket: it.grant.ticket.map(|ticket| ticket.to_string()),
+            mode: it.grant.mode,
+            started_at: Timestamp(it.started_at),
+            expires_at: Timestamp(it.expires_at),
+            ended_at,
+            ended_by,
+            cause,
+            entry_count: it.entry_count,
+        }
+    }
+}
+
+/// Whether the caller's subject may do one thing with an article, and if not, every reason why.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ActionStatus {
+    pub action: ArticleAction,
+    pub allowed: bool,
+    pub reasons: Vec<ReasonDocument>,
+}
+
+impl From<Assessment> for ActionStatus {
+    fn from(assessment: Assessment) -> Self {
+        Self {
+            action: assessment.action,
+            allowed: assessment.is_allowed(),
+            reasons: assessment.reasons.into_iter().map(Into::into).collect(),
+        }
+    }
+}
+
+/// An article, with what the caller's subject may do with it.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Article {
+    #[schema(value_type = uuid::Uuid)]
+    pub id: ArticleId,
+    pub title: String,
+    pub r#abstract: String,
+    pub body: String,
+    pub status: ArticleStatus,
+    pub author: UserRef,
+    #[schema(required = true)]
+    pub editor: Option<UserRef>,
+    /// Raised by one with every change; the `ETag`.
+    pub version: i64,
+    pub created_at: Timestamp,
+    pub updated_at: Timestamp,
+    /// Every action there is, allowed or not.
+    pub actions: Vec<ActionStatus>,
+}
+
+impl Article {
+    pub fn new(article: domain::article::Article, assessments: Vec<Assessment>) -> Self {
+        Self {
+            id: article.id,
+            title: article.title.to_string(),
+            r#abstract: article.r#abstract.to_string(),
+            body: article.body.to_string(),
+            status: article.status,
+            author: article.author.into(),
+            editor: article.editor.map(Into::into),
+            version: article.version,
+            created_at: Timestamp(article.created_at),
+            updated_at: Timestamp(article.updated_at),
+            actions: assessments.into_iter().map(Into::into).collect(),
+        }
+    }
+}
+
+/// What an entry is about.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Resource {
+    pub r#type: ResourceType,
+    /// A UUID; for a key, its `kid`.
+    pub id: String,
+    /// The version that the article or the user has after the change; `null` for everything else.
+    #[schema(required = true)]
+    pub version: Option<i64>,
+}
+
+/// One entry of the history.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Entry {
+    #[schema(value_type = uuid::Uuid)]
+    pub id: EntryId,
+    /// Its place: later entries have higher ones.
+    pub seq: i64,
+    pub occurred_at: Timestamp,
+    pub origin: Origin,
+    pub action: EntryAction,
+    pub resource: Resource,
+    /// As whom it was done, with the name as it was; `null` for the command line and for Actas itself.
+    #[schema(required = true)]
+    pub subject: Option<UserRef>,
+    /// Who really did it, under impersonation.
+    #[schema(required = true)]
+    pub actor: Option<UserRef>,
+    #[schema(required = true, value_type = Option<uuid::Uuid>)]
+    pub impersonation_id: Option<SessionId>,
+    /// Under impersonation, `<actor> acting as <subject>`; for the command line and for Actas itself, why.
+    #[schema(required = true)]
+    pub note: Option<String>,
+    /// Each changed field, before and after.
+    #[schema(value_type = std::collections::BTreeMap<String, Change>)]
+    pub changes: Changes,
+    #[schema(required = true)]
+    pub request_id: Option<String>,
+    /// How often it happened within the minute; only `impersonation.refused` counts, everything else says `null`.
+    #[schema(required = true)]
+    pub count: Option<i64>,
+}
+
+/// A field before and after.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Change {
+    #[schema(value_type = ChangedValue)]
+    pub from: serde_json::Value,
+    #[schema(value_type = ChangedValue)]
+    pub to: serde_json::Value,
+}
+
+/// What a field may hold: a text, a number, a list of texts, or nothing.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(untagged)]
+#[expect(dead_code, reason = "it only describes")]
+pub enum ChangedValue {
+    Text(String),
+    Number(i64),
+    Texts(Vec<String>),
+    Nothing(Null),
+}
+
+impl From<domain::history::Entry> for Entry {
+    fn from(entry: domain::history::Entry) -> Self {
+        let written = entry.written;
+        Self {
+            id: written.id,
+            seq: entry.seq,
+            occurred_at: Timestamp(written.occurred_at),
+            origin: written.origin,
+            action: written.action,
+            resource: Resource { r#type: written.resource.r#type, id: written.resource.id, version: written.resource.version },
+            subject: written.subject.map(Into::into),
+            actor: written.actor.map(Into::into),
+            impersonation_id: written.impersonation_id,
+            note: written.note,
+            changes: written.changes,
+            request_id: written.request_id,
+            count: entry.count,
+        }
+    }
+}
+
+/// Defines the page of a listing.
+macro_rules! page {
+    ($($name:ident of $item:ident),+ $(,)?) => { $(
+        /// One page of a listing, newest first.
+        #[derive(Debug, Serialize, ToSchema)]
+        pub struct $name {
+            pub items: Vec<$item>,
+            /// Give it as `cursor` for the next page; `null` on the last one.
+            #[schema(required = true)]
+            pub next_cursor: Option<String>,
+        }
+
+        impl From<domain::page::Page<$item>> for $name {
+            fn from(page: domain::page::Page<$item>) -> Self {
+                Self { items: page.items, next_cursor: page.next_cursor }
+            }
+        }
+
+        impl super::answer::Listing for $name {
+            fn next_cursor(&self) -> Option<&str> { self.next_cursor.as_deref() }
+        }
+    )+ };
+}
+page! { UserPage of User, ArticlePage of Article, EntryPage of Entry, ImpersonationPage of Impersonation, SessionPage of SessionSummary }
