@@ -10,5 +10,9 @@
 //! http     wire structs, extractors, routes                → service, domain
 //! cli      one file per command                            → all
 //! ```
+//!
+//! Beside them stand [`config`], the only reader of the environment, and [`logging`]; http and cli use them, and nothing below.
 
+pub mod config;
 pub mod domain;
+pub mod logging;
