@@ -10,8 +10,15 @@
 //! http     wire structs, extractors, routes                → service, domain
 //! cli      one file per command                            → all
 //! ```
+//!
+//! Beside them stand [`config`], the only reader of the environment, [`clock`] and [`logging`]; http and cli use them, and nothing below.
 
 pub mod auth;
+pub mod cli;
+pub mod clock;
+pub mod config;
 pub mod domain;
+pub mod http;
+pub mod logging;
 pub mod service;
 pub mod store;

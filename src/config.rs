@@ -1,0 +1,356 @@
+//! The settings: what an operator may choose, read once at start, checked, and typed.
+//!
+//! **Architecture Invariant:** this is the only reader of the environment. Every setting is a variable `ACTAS_<NAME>`, a
+//! file named by `ACTAS_<NAME>_FILE`, and a flag `--<name>`; the flag wins, and a variable together with its file is an error,
+//! because one of the two would be ignored in silence. A start with wrong settings reports all of them, each by its name,
+//! and never with the value of a secret.
+
+mod parse;
+mod reader;
+mod settings;
+mod values;
+
+use std::time::Duration;
+
+use ipnet::IpNet;
+
+use parse::{list, number, one_of, parse_claim, parse_key, parse_network, parse_origin, parse_public_url, seconds};
+use reader::Reader;
+pub use reader::{ConfigError, Environment};
+pub use settings::{
+    BcryptSettings, CommandSettings, DatabaseSettings, DefaultValue, HttpSettings, ImpersonationSettings, ListenSettings, LogSettings,
+    LoginSettings, Setting, Settings, TokenSettings,
+};
+pub use values::{CorsOrigins, DatabaseUrl, HostPort, Secret};
+
+const DAY: u32 = 86_400;
+
+/// Every setting, in the order in which the README lists them.
+pub fn reference() -> impl Iterator<Item = &'static Setting> {
+    [
+        ListenSettings::REFERENCE,
+        DatabaseSettings::REFERENCE,
+        TokenSettings::REFERENCE,
+        ImpersonationSettings::REFERENCE,
+        BcryptSettings::REFERENCE,
+        LoginSettings::REFERENCE,
+        HttpSettings::REFERENCE,
+        LogSettings::REFERENCE,
+    ]
+    .into_iter()
+    .flatten()
+}
+
+/// All that a server needs to know.
+#[derive(Debug, Clone)]
+pub struct Config {
+    pub listen: ListenConfig,
+    pub database: DatabaseConfig,
+    pub tokens: TokenConfig,
+    pub impersonation: ImpersonationConfig,
+    pub login: LoginConfig,
+    pub http: HttpConfig,
+    pub log: LogConfig,
+    /// What is allowed but unwise, one sentence each, to be logged at start.
+    pub warnings: Vec<String>,
+}
+
+/// All that a command needs to know which works on the database and serves nobody.
+#[derive(Debug, Clone)]
+pub struct CommandConfig {
+    pub database: DatabaseConfig,
+    pub bcrypt_cost: u32,
+    pub log: LogConfig,
+    /// As [`Config::warnings`].
+    pub warnings: Vec<String>,
+}
+
+/// Where the server listens.
+#[derive(Debug, Clone)]
+pub struct ListenConfig {
+    pub bind: HostPort,
+    pub ops_bind: Option<HostPort>,
+}
+
+/// The database.
+#[derive(Debug, Clone)]
+pub struct DatabaseConfig {
+    pub url: DatabaseUrl,
+    pub pool_size: u32,
+    /// How long a request waits for a connection, and a connection for its server.
+    pub timeout: Duration,
+    /// The AES-256 key that encrypts signing keys at rest.
+    pub key_encryption_key: Option<Secret<[u8; 32]>>,
+}
+
+/// Tokens and how long they live. Times are in seconds.
+#[derive(Debug, Clone)]
+pub struct TokenConfig {
+    /// Without a trailing slash.
+    pub public_url: String,
+    pub issuer: String,
+    pub audience: String,
+    pub access_ttl: u32,
+    pub refresh_ttl: u32,
+    /// 0 is off.
+    pub refresh_grace: u32,
+}
+
+/// Impersonation. Times are in seconds.
+#[derive(Debug, Clone)]
+pub struct ImpersonationConfig {
+    /// Never longer than `max`.
+    pub ttl: u32,
+    pub max: u32,
+    /// 0 is off.
+    pub idle: u32,
+    pub reason: ReasonRule,
+    pub require_restore_proof: bool,
+}
+
+/// Whether a start must give a reason.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReasonRule {
+    Required,
+    Optional,
+}
+
+/// Logging in.
+#[derive(Debug, Clone)]
+pub struct LoginConfig {
+    pub bcrypt_cost: u32,
+    pub hashing_threads: usize,
+    pub hashing_queue: usize,
+    /// For an account and for an address. 0 is off.
+    pub failures_per_minute: u32,
+}
+
+/// How HTTP is spoken.
+#[derive(Debug, Clone)]
+pub struct HttpConfig {
+    pub trusted_proxies: Vec<IpNet>,
+    pub cors: CorsOrigins,
+    pub workers: usize,
+    pub max_body_bytes: usize,
+    pub header_timeout: Duration,
+    pub body_timeout: Duration,
+    pub handling_timeout: Duration,
+    pub shutdown_timeout: Duration,
+}
+
+/// What is logged, and how it looks.
+#[derive(Debug, Clone)]
+pub struct LogConfig {
+    /// A directive that `EnvFilter` was found to understand.
+    pub filter: String,
+    pub format: LogFormat,
+}
+
+/// How a log line looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// One JSON object a line.
+    Json,
+    /// For a person's eyes.
+    Human,
+}
+
+impl Settings {
+    /// Checks the settings of `serve`.
+    ///
+    /// # Errors
+    /// Every mistake, not only the first.
+    pub fn check(&self, environment: &Environment) -> Result<Config, ConfigError> {
+        self.check_with(environment, &[])
+    }
+
+    /// As [`Settings::check`], with other defaults: `("BIND", "127.0.0.1:0")` holds where the operator chose nothing.
+    ///
+    /// # Errors
+    /// Every mistake, not only the first.
+    pub fn check_with(&self, environment: &Environment, defaults: &[(&str, &str)]) -> Result<Config, ConfigError> {
+        let mut reader = Reader::new(environment, defaults);
+        let listen = self.listen.read(&mut reader);
+        let database = self.database.read(&mut reader);
+        let tokens = self.tokens.read(&mut reader);
+        let impersonation = self.impersonation.read(&mut reader);
+        let bcrypt_cost = self.bcrypt.read(&mut reader);
+        let login = self.login.read(&mut reader, bcrypt_cost);
+        let http = self.http.read(&mut reader);
+        let log = self.log.read(&mut reader);
+        reader.finish(|warnings| {
+            Some(Config {
+                listen: listen?,
+                database: database?,
+                tokens: tokens?,
+                impersonation: impersonation?,
+                login: login?,
+                http: http?,
+                log: log?,
+                warnings,
+            })
+        })
+    }
+}
+
+impl CommandSettings {
+    /// Checks the settings of a command.
+    ///
+    /// # Errors
+    /// Every mistake, not only the first.
+    pub fn check(&self, environment: &Environment) -> Result<CommandConfig, ConfigError> {
+        let mut reader = Reader::new(environment, &[]);
+        let database = self.database.read(&mut reader);
+        let bcrypt_cost = self.bcrypt.read(&mut reader);
+        let log = self.log.read(&mut reader);
+        reader.finish(|warnings| Some(CommandConfig { database: database?, bcrypt_cost: bcrypt_cost?, log: log?, warnings }))
+    }
+}
+
+impl ListenSettings {
+    /// Checks where the server listens, for a command that needs nothing else.
+    ///
+    /// # Errors
+    /// Every mistake, not only the first.
+    pub fn check(&self, environment: &Environment) -> Result<ListenConfig, ConfigError> {
+        let mut reader = Reader::new(environment, &[]);
+        let listen = self.read(&mut reader);
+        reader.finish(|_| listen)
+    }
+
+    fn read(&self, reader: &mut Reader<'_>) -> Option<ListenConfig> {
+        let bind = reader.required(&Self::BIND, &self.bind, HostPort::parse);
+        let ops_bind = reader.optional(&Self::OPS_BIND, &self.ops_bind, HostPort::parse);
+        let (bind, ops_bind) = (bind?, ops_bind?);
+        if ops_bind.as_ref().is_some_and(|ops| *ops == bind && !ops.as_str().ends_with(":0")) {
+            reader.mistake(&Self::OPS_BIND, "must differ from ACTAS_BIND");
+        }
+        Some(ListenConfig { bind, ops_bind })
+    }
+}
+
+impl DatabaseSettings {
+    fn read(&self, reader: &mut Reader<'_>) -> Option<DatabaseConfig> {
+        let url = reader.secret(&Self::DATABASE_URL, &self.database_url, DatabaseUrl::parse);
+        let pool_size = reader.required(&Self::DATABASE_POOL_SIZE, &self.database_pool_size, number(1, 500));
+        let timeout = reader.required(&Self::DATABASE_TIMEOUT_SECONDS, &self.database_timeout_seconds, seconds(300));
+        let key_encryption_key = reader.optional_secret(&Self::KEY_ENCRYPTION_KEY, &self.key_encryption_key, parse_key);
+        Some(DatabaseConfig { url: url?, pool_size: pool_size?, timeout: timeout?, key_encryption_key: key_encryption_key? })
+    }
+}
+
+impl TokenSettings {
+    fn read(&self, reader: &mut Reader<'_>) -> Option<TokenConfig> {
+        let public_url = reader.required(&Self::PUBLIC_URL, &self.public_url, parse_public_url);
+        let issuer = reader.optional(&Self::ISSUER, &self.issuer, parse_claim);
+        let audience = reader.required(&Self::AUDIENCE, &self.audience, parse_claim);
+        let access_ttl = reader.required(&Self::ACCESS_TOKEN_TTL_SECONDS, &self.access_token_ttl_seconds, number(1, DAY));
+        let refresh_ttl = reader.required(&Self::REFRESH_TOKEN_TTL_SECONDS, &self.refresh_token_ttl_seconds, number(1, 365 * DAY));
+        let refresh_grace = reader.required(&Self::REFRESH_GRACE_SECONDS, &self.refresh_grace_seconds, number(0, 300));
+        let public_url = public_url?;
+        let issuer = issuer?.unwrap_or_else(|| public_url.clone());
+        Some(TokenConfig {
+            public_url,
+            issuer,
+            audience: audience?,
+            access_ttl: access_ttl?,
+            refresh_ttl: refresh_ttl?,
+            refresh_grace: refresh_grace?,
+        })
+    }
+}
+
+impl ImpersonationSettings {
+    fn read(&self, reader: &mut Reader<'_>) -> Option<ImpersonationConfig> {
+        let ttl_is_chosen = reader.is_chosen(&Self::IMPERSONATION_TTL_SECONDS, &self.impersonation_ttl_seconds);
+        let ttl = reader.required(&Self::IMPERSONATION_TTL_SECONDS, &self.impersonation_ttl_seconds, number(1, DAY));
+        let max = reader.required(&Self::IMPERSONATION_MAX_SECONDS, &self.impersonation_max_seconds, number(1, DAY));
+        let idle = reader.required(&Self::IMPERSONATION_IDLE_SECONDS, &self.impersonation_idle_seconds, number(0, DAY));
+        let reason = reader.required(
+            &Self::IMPERSONATION_REASON,
+            &self.impersonation_reason,
+            one_of(&[("required", ReasonRule::Required), ("optional", ReasonRule::Optional)]),
+        );
+        let require_restore_proof =
+            reader.required(&Self::REQUIRE_RESTORE_PROOF, &self.require_restore_proof, one_of(&[("true", true), ("false", false)]));
+        let (mut ttl, max) = (ttl?, max?);
+        if ttl > max {
+            if ttl_is_chosen {
+                reader.mistake(
+                    &Self::IMPERSONATION_TTL_SECONDS,
+                    &format!("must not be longer than ACTAS_IMPERSONATION_MAX_SECONDS, which is {max}; it is {ttl}"),
+                );
+            }
+            // A shorter maximum alone is a whole choice: the usual duration follows it.
+            ttl = max;
+        }
+        Some(ImpersonationConfig { ttl, max, idle: idle?, reason: reason?, require_restore_proof: require_restore_proof? })
+    }
+}
+
+impl BcryptSettings {
+    fn read(&self, reader: &mut Reader<'_>) -> Option<u32> {
+        let cost = reader.required(&Self::BCRYPT_COST, &self.bcrypt_cost, number(4, 16))?;
+        if cost < 10 {
+            reader
+                .warning(&Self::BCRYPT_COST, &format!("is {cost}: passwords hashed so cheaply are quickly guessed; use it in tests only"));
+        }
+        Some(cost)
+    }
+}
+
+impl LoginSettings {
+    fn read(&self, reader: &mut Reader<'_>, bcrypt_cost: Option<u32>) -> Option<LoginConfig> {
+        let hashing_threads = reader.optional(&Self::HASHING_THREADS, &self.hashing_threads, number(1, 256));
+        let hashing_queue = reader.required(&Self::HASHING_QUEUE, &self.hashing_queue, number(1, 10_000));
+        let failures = reader.required(&Self::LOGIN_FAILURES_PER_MINUTE, &self.login_failures_per_minute, number(0, 10_000));
+        Some(LoginConfig {
+            bcrypt_cost: bcrypt_cost?,
+            hashing_threads: hashing_threads?.unwrap_or_else(|| (cores() / 2).max(1)),
+            hashing_queue: hashing_queue?,
+            failures_per_minute: failures?,
+        })
+    }
+}
+
+impl HttpSettings {
+    fn read(&self, reader: &mut Reader<'_>) -> Option<HttpConfig> {
+        let trusted_proxies = reader.optional(&Self::TRUSTED_PROXIES, &self.trusted_proxies, list(parse_network));
+        let cors_origins = reader.optional(&Self::CORS_ORIGINS, &self.cors_origins, list(parse_origin));
+        let workers = reader.optional(&Self::WORKERS, &self.workers, number(1, 256));
+        let max_body_bytes = reader.required(&Self::MAX_BODY_BYTES, &self.max_body_bytes, number(1024, 64 << 20));
+        let header_timeout = reader.required(&Self::HEADER_TIMEOUT_SECONDS, &self.header_timeout_seconds, seconds(300));
+        let body_timeout = reader.required(&Self::BODY_TIMEOUT_SECONDS, &self.body_timeout_seconds, seconds(300));
+        let handling_timeout = reader.required(&Self::HANDLING_TIMEOUT_SECONDS, &self.handling_timeout_seconds, seconds(300));
+        let shutdown_timeout = reader.required(&Self::SHUTDOWN_TIMEOUT_SECONDS, &self.shutdown_timeout_seconds, seconds(300));
+        Some(HttpConfig {
+            trusted_proxies: trusted_proxies?.unwrap_or_default(),
+            cors: CorsOrigins { exact: cors_origins?.unwrap_or_default(), any_localhost: false },
+            workers: workers?.unwrap_or_else(cores),
+            max_body_bytes: max_body_bytes?,
+            header_timeout: header_timeout?,
+            body_timeout: body_timeout?,
+            handling_timeout: handling_timeout?,
+            shutdown_timeout: shutdown_timeout?,
+        })
+    }
+}
+
+impl LogSettings {
+    fn read(&self, reader: &mut Reader<'_>) -> Option<LogConfig> {
+        let filter = reader.required(&Self::LOG, &self.log, |text| {
+            let known = tracing_subscriber::EnvFilter::builder().parse(text);
+            known.map(|_| text.to_owned()).map_err(|error| format!("must be a filter such as `info,actas=debug`: {error}"))
+        });
+        let format =
+            reader.required(&Self::LOG_FORMAT, &self.log_format, one_of(&[("json", LogFormat::Json), ("human", LogFormat::Human)]));
+        Some(LogConfig { filter: filter?, format: format? })
+    }
+}
+
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+}
+
+#[cfg(test)]
+mod tests;
