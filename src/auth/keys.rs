@@ -91,6 +91,11 @@ impl fmt::Debug for KeyEncryptionKey {
 }
 
 impl KeyEncryptionKey {
+    /// A key that was parsed already.
+    pub fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
     /// Reads 32 bytes written as base64 or base64url, padded or not, or as 64 hexadecimal digits. The three can't be confused: 64
     /// digits would be 48 bytes of base64.
     ///

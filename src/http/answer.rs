@@ -50,5 +50,5 @@ pub fn page_request<K: Key>(limit: Option<u32>, cursor: Option<&str>) -> Result<
     let limit = checked.field("limit", limit);
     let after = cursor.map(|cursor| decode_cursor(cursor).ok_or(("invalid_cursor", "is no cursor that this listing gave out")));
     let after = checked.optional("cursor", after);
-    checked.finish(|| Some(PageRequest { limit: limit?, after: after? }))
+    checked.finish(|| Some(PageRequest { limit: limit?, after }))
 }

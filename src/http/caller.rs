@@ -88,10 +88,7 @@ impl<Op: Operation> Authorized<Op> {
     }
 
     /// Runs a use case that writes. It may run more than once, if it loses a race.
-    pub async fn write<T: Send + 'static>(
-        &self,
-        work: impl Fn(&mut Tx<'_>) -> domain::error::Result<T> + Send + 'static,
-    ) -> Result<T> {
+    pub async fn write<T: Send + 'static>(&self, work: impl Fn(&mut Tx<'_>) -> domain::error::Result<T> + Send + 'static) -> Result<T> {
         Ok(self.state.office.write(&self.caller, work).await?)
     }
 }

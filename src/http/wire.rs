@@ -65,7 +65,7 @@ pub struct Permissibility {
 
 impl From<Vec<Reason>> for Permissibility {
     fn from(reasons: Vec<Reason>) -> Self {
-        Self { allowed: reasons.is_empty(), reasons: reasons.into_iter().map(Into::into).collect() }
+        Self { allowed: reasons.is_empty(), reasons: reasons.iter().map(Into::into).collect() }
     }
 }
 
@@ -359,11 +359,7 @@ pub struct ActionStatus {
 
 impl From<Assessment> for ActionStatus {
     fn from(assessment: Assessment) -> Self {
-        Self {
-            action: assessment.action,
-            allowed: assessment.is_allowed(),
-            reasons: assessment.reasons.into_iter().map(Into::into).collect(),
-        }
+        Self { action: assessment.action, allowed: assessment.is_allowed(), reasons: assessment.reasons.iter().map(Into::into).collect() }
     }
 }
 
@@ -460,7 +456,6 @@ pub struct Change {
 /// What a field may hold: a text, a number, a list of texts, or nothing.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(untagged)]
-#[expect(dead_code, reason = "it only describes")]
 pub enum ChangedValue {
     Text(String),
     Number(i64),

@@ -54,7 +54,7 @@ fn start(tx: &mut Tx<'_>, settings: &Settings, token: &Verified, subject: UserId
     };
     if !reasons.is_empty() {
         entries::append_refusal(tx.conn, identity.subject().id(), subject, &NewEntry::impersonation_refused(&tx.ctx, subject, &reasons))?;
-        tx.events.extend(reasons.first().map(|reason| Event::ImpersonationRefused(reason.code)));
+        tx.events.extend(reasons.iter().map(|reason| Event::ImpersonationRefused(reason.code)));
         return Ok(Err(Error::refused(Code::ImpersonationRefused, "you may not act as this user", reasons)));
     }
     let duration = check_terms(settings, request)?;
@@ -158,4 +158,14 @@ pub fn end(tx: &mut Tx<'_>, id: SessionId) -> Result<()> {
         return Ok(());
     }
     ending::end_impersonation(tx, id, tx.ctx.now, EndCause::EndedByPerson, Some(caller.id()))
+}
+
+impl Office {
+    /// How many impersonations run.
+    ///
+    /// # Errors
+    /// Where the database can't be reached.
+    pub async fn count_live_impersonations(&self, now: Time) -> Result<i64> {
+        self.db.read(move |conn| sessions::count_live_impersonations(conn, now)).await
+    }
 }

@@ -5,7 +5,6 @@ use chrono::Duration;
 use super::ending;
 use super::gate::Tx;
 use crate::auth::passwords::PasswordHash;
-use crate::auth::secret::SetupToken;
 use crate::domain::Time;
 use crate::domain::error::{Code, Error, Reason, ReasonCode, Result};
 use crate::domain::history::NewEntry;
@@ -17,6 +16,7 @@ use crate::domain::text::{DisplayName, Email};
 use crate::domain::user::{Principal, User, UserChange, UserStatus};
 use crate::store::{Conn, Lock, entries, users};
 
+pub use crate::auth::secret::SetupToken;
 pub use crate::store::users::UserFilter as Filter;
 
 /// How long a setup token is good for.

@@ -1,6 +1,6 @@
 //! The migrations, embedded in the binary, the same story on both databases.
 
-use diesel::connection::SimpleConnection as _;
+use diesel::connection::{AnsiTransactionManager, SimpleConnection as _, TransactionManager as _};
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness as _, embed_migrations};
 
 use super::conn::Conn;
@@ -24,11 +24,12 @@ pub fn run(db: &Db) -> Result<Vec<String>> {
     match &mut conn {
         Conn::Sqlite(conn) => {
             // Each migration's own transaction becomes a savepoint in this one.
-            conn.batch_execute("BEGIN EXCLUSIVE").or_domain()?;
-            let ran = conn.run_pending_migrations(SQLITE).map(|ran| ran.iter().map(ToString::to_string).collect());
-            let end = if ran.is_ok() { "COMMIT" } else { "ROLLBACK" };
-            conn.batch_execute(end).or_domain()?;
-            ran.map_err(|error| Error::internal(format!("a migration failed: {error}")))
+            AnsiTransactionManager::begin_transaction_sql(conn, "BEGIN EXCLUSIVE").or_domain()?;
+            match conn.run_pending_migrations(SQLITE).map(|ran| ran.iter().map(ToString::to_string).collect()) {
+                Ok(ran) => AnsiTransactionManager::commit_transaction(conn).or_domain().map(|()| ran),
+                // The connection is dropped, and with it the transaction.
+                Err(error) => Err(Error::internal(format!("a migration failed: {error}"))),
+            }
         }
         Conn::Postgres(conn) => {
             // A migration may take longer than a request may. The lock goes with the connection.

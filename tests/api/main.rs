@@ -15,7 +15,8 @@
 mod harness;
 
 mod harness_holds;
+mod story;
 
 fn main() -> std::process::ExitCode {
-    harness::run(&[("harness_holds", harness_holds::all())])
+    harness::run(&[("harness_holds", harness_holds::all()), ("story", story::all())])
 }

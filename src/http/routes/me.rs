@@ -34,9 +34,9 @@ pub async fn get_me(auth: Authorized<GetMe>) -> Result<HttpResponse> {
 pub struct Paging {
     /// How many items at most.
     #[param(minimum = 1, maximum = 200, default = 50)]
-    limit: Option<u32>,
+    pub limit: Option<u32>,
     /// The `next_cursor` of the page before.
-    cursor: Option<String>,
+    pub cursor: Option<String>,
 }
 
 /// List one's own live sessions

@@ -5,7 +5,6 @@ use actix_web::{HttpRequest, HttpResponse, delete, get, patch, post};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use crate::auth_handles::SetupToken;
 use crate::domain::ids::UserId;
 use crate::domain::operation::{CreateUser, EndUserSessions, GetUser, ListUsers, RenewSetupToken, UpdateUser};
 use crate::domain::role::Role;
@@ -16,7 +15,7 @@ use crate::http::caller::Authorized;
 use crate::http::extract::{Body, Checked, IfMatch, Patch, PathId, Query};
 use crate::http::problem::Result;
 use crate::http::wire::{Timestamp, User, UserPage};
-use crate::service::users::{self, Filter, NewUser, Setup};
+use crate::service::users::{self, Filter, NewUser, Setup, SetupToken};
 use crate::service::{impersonations, sessions};
 
 /// Which users.

@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::process::Command;
-use std::sync::atomic::{AtomicI64, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Barrier, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use actas::clock::Clock;
 use actas::config::{Config, Environment, Settings};
 use actas::domain::Time;
 use base64::Engine as _;
@@ -30,24 +31,6 @@ const USUAL_SETTINGS: [(&str, &str); 6] = [
     ("LOGIN_FAILURES_PER_MINUTE", "0"),
     ("SHUTDOWN_TIMEOUT_SECONDS", "5"),
 ];
-
-/// Time that a test moves. It runs on by itself; [`Office::advance`] adds to it.
-#[derive(Debug, Clone, Default)]
-pub struct Clock {
-    offset_micros: Arc<AtomicI64>,
-}
-
-impl Clock {
-    pub fn now(&self) -> Time {
-        let micros = chrono::Utc::now().timestamp_micros() + self.offset_micros.load(Ordering::SeqCst);
-        Time::from_timestamp_micros(micros).unwrap()
-    }
-
-    /// How far it stands from the machine's clock, in microseconds, shared with every clone.
-    pub fn offset_micros(&self) -> Arc<AtomicI64> {
-        Arc::clone(&self.offset_micros)
-    }
-}
 
 /// An office that is about to be opened.
 pub struct Setup {
@@ -190,7 +173,7 @@ impl Office {
 
     /// Lets time pass.
     pub fn advance(&self, seconds: i64) {
-        self.instance.clock.offset_micros.fetch_add(seconds * 1_000_000, Ordering::SeqCst);
+        self.instance.clock.advance(seconds);
     }
 
     /// The instant that the server would tell.

@@ -1,12 +1,18 @@
 //! The only place where the harness calls into Actas. Everything else speaks HTTP or SQL.
 
-#![expect(clippy::todo, reason = "the server is not there yet")]
-
 use std::net::SocketAddr;
+use std::sync::mpsc;
 
+use actas::auth::passwords::hash_blocking;
+use actas::cli::serve::{database_options, prepare};
+use actas::clock::Clock;
 use actas::config::Config;
-
-use super::office::Clock;
+use actas::domain::identity::Ctx;
+use actas::domain::ids::UserId;
+use actas::domain::role::Role;
+use actas::domain::text::{DisplayName, Email, NewPassword};
+use actas::service::database::{Db, Options, migrate as run_migrations};
+use actas::service::users;
 
 /// A server that runs in this process.
 pub struct Server {
@@ -32,8 +38,29 @@ pub struct NewUser<'a> {
 /// # Errors
 /// What `actas serve` would print when it can't start.
 pub fn start_server(config: Config, clock: &Clock) -> Result<Server, String> {
-    let _ = (config, clock);
-    todo!("start the server")
+    let clock = clock.clone();
+    let (tell, told) = mpsc::channel();
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let thread = std::thread::spawn(move || {
+        actix_web::rt::System::new().block_on(async move {
+            match prepare(&config, clock) {
+                Ok(ready) => {
+                    tell.send(Ok((ready.address, ready.ops_address))).unwrap();
+                    let wait = async {
+                        let _ = stopped.await;
+                    };
+                    ready.run(wait).await.unwrap();
+                }
+                Err(why) => tell.send(Err(why)).unwrap(),
+            }
+        });
+    });
+    let (address, ops_address) = told.recv().map_err(|_| "the server panicked".to_owned())??;
+    let stop = Box::new(move || {
+        let _ = stop.send(());
+        thread.join().unwrap();
+    });
+    Ok(Server { address, ops_address, stop })
 }
 
 /// Makes a user as `actas user create` does, beside a running server, and answers the id.
@@ -41,8 +68,19 @@ pub fn start_server(config: Config, clock: &Clock) -> Result<Server, String> {
 /// # Errors
 /// What `actas user create` would print.
 pub fn create_user(config: &Config, clock: &Clock, user: &NewUser<'_>) -> Result<String, String> {
-    let _ = (config, clock, user.email, user.display_name, user.role, user.password);
-    todo!("create the user")
+    let options = Options { pool_size: 1, ..database_options(&config.database) };
+    let db = Db::open(&options).map_err(|error| error.to_string())?;
+    let now = clock.now();
+    let ctx = Ctx::command_line("created for a test", now);
+    let new = users::NewUser {
+        id: UserId::new(now),
+        email: Email::parse(user.email).unwrap(),
+        display_name: DisplayName::parse(user.display_name).unwrap(),
+        role: Role::parse(user.role).unwrap(),
+    };
+    let hash = hash_blocking(&NewPassword::parse(user.password).unwrap(), 4).unwrap();
+    let created = db.write_blocking(|conn| users::create_with_password(conn, &ctx, &new, &hash));
+    created.map(|user| user.id.to_string()).map_err(|error| error.to_string())
 }
 
 /// Migrates the database as `actas migrate` does, and closes every connection to it.
@@ -50,6 +88,7 @@ pub fn create_user(config: &Config, clock: &Clock, user: &NewUser<'_>) -> Result
 /// # Errors
 /// What `actas migrate` would print.
 pub fn migrate(url: &str) -> Result<(), String> {
-    let _ = url;
-    todo!("migrate the database")
+    let options = Options { url: url.to_owned(), pool_size: 1, patience: std::time::Duration::from_secs(10) };
+    let db = Db::open(&options).map_err(|error| error.to_string())?;
+    run_migrations(&db).map(|_| ()).map_err(|error| error.to_string())
 }

@@ -1,0 +1,120 @@
+//! The whole app: every route, with its state and its layers. The server and the document are both made from it.
+
+use std::io;
+use std::net::TcpListener;
+use std::sync::Arc;
+
+use actix_web::dev::Server;
+use actix_web::{App, HttpResponse, web};
+use utoipa::openapi::OpenApi;
+use utoipa_actix_web::AppExt as _;
+use utoipa_swagger_ui::{Config as UiConfig, SwaggerUi};
+
+use super::assembly::{Layers, layered};
+use super::caller::State;
+use super::document;
+use super::routes::{articles, auth, history, impersonations, me, ops, users};
+use super::server::{self, ServerSettings};
+
+/// Registers every route of the API on an app that collects its document.
+macro_rules! api {
+    ($app:expr) => {
+        $app.service(auth::log_in)
+            .service(auth::refresh)
+            .service(auth::log_out)
+            .service(auth::set_password)
+            .service(me::get_me)
+            .service(me::list_my_sessions)
+            .service(me::end_my_session)
+            .service(me::list_my_impersonations)
+            .service(me::change_my_password)
+            .service(impersonations::start_impersonation)
+            .service(impersonations::list_impersonations)
+            .service(impersonations::get_impersonation)
+            .service(impersonations::end_impersonation)
+            .service(users::list_users)
+            .service(users::create_user)
+            .service(users::get_user)
+            .service(users::update_user)
+            .service(users::renew_setup_token)
+            .service(users::end_user_sessions)
+            .service(articles::list_articles)
+            .service(articles::create_article)
+            .service(articles::get_article)
+            .service(articles::update_article)
+            .service(articles::delete_article)
+            .service(articles::act_on_article)
+            .service(history::list_article_history)
+            .service(history::list_history)
+    };
+}
+
+/// Registers what whoever runs it asks.
+macro_rules! operations {
+    ($app:expr) => {
+        $app.service(ops::get_health).service(ops::get_readiness).service(ops::get_metrics)
+    };
+}
+
+/// The document of everything that can be served.
+pub fn api_document() -> OpenApi {
+    let (_, document) = operations!(api!(App::new().into_utoipa_app())).split_for_parts();
+    document::complete(document)
+}
+
+/// What a server serves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scope {
+    /// Everything.
+    Whole,
+    /// The API, without what whoever runs it asks: that is served elsewhere.
+    Api,
+    /// Only what whoever runs it asks.
+    Operations,
+}
+
+/// Serves `scope` on `listener`. The server runs when it is awaited.
+///
+/// # Errors
+/// What the system says of the socket.
+pub fn serve(listener: TcpListener, scope: Scope, state: State, layers: Layers, settings: ServerSettings) -> io::Result<Server> {
+    let document = Arc::new(document_of(scope));
+    let text: Arc<str> = document::to_json(&document).map_err(io::Error::other)?.into();
+    server::start(listener, settings, move || {
+        let app = App::new().app_data(web::Data::new(state.clone())).into_utoipa_app();
+        let app = match scope {
+            Scope::Whole => operations!(api!(app)).split_for_parts().0,
+            Scope::Api => api!(app).split_for_parts().0,
+            Scope::Operations => operations!(app).split_for_parts().0,
+        };
+        let app = app.configure(|routes| {
+            if scope != Scope::Operations {
+                let text = web::Data::from(Arc::new(Text(Arc::clone(&text))));
+                routes.app_data(text).route("/openapi.json", web::get().to(get_document)).service(user_interface());
+            }
+        });
+        layered(app, &document, &layers)
+    })
+}
+
+fn document_of(scope: Scope) -> OpenApi {
+    let document = match scope {
+        Scope::Whole => return api_document(),
+        Scope::Api => api!(App::new().into_utoipa_app()).split_for_parts().1,
+        Scope::Operations => operations!(App::new().into_utoipa_app()).split_for_parts().1,
+    };
+    document::complete(document)
+}
+
+/// The document as it is served.
+struct Text(Arc<str>);
+
+async fn get_document(text: web::Data<Text>) -> HttpResponse {
+    HttpResponse::Ok().content_type("application/json").body(text.0.to_string())
+}
+
+/// Swagger UI at `/docs/`, from the binary itself.
+fn user_interface() -> SwaggerUi {
+    // Relative, so that a proxy's path prefix does no harm.
+    SwaggerUi::new("/docs/{_:.*}").config(UiConfig::from("../openapi.json"))
+}

@@ -1,0 +1,64 @@
+//! Ids in paths, bodies and queries.
+
+use std::future::{Ready, ready};
+use std::marker::PhantomData;
+
+use actix_web::dev::Payload;
+use actix_web::{FromRequest, HttpRequest};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer};
+
+use crate::domain::error::Error;
+use crate::domain::ids::{ArticleId, EntryId, SessionId, UserId};
+use crate::http::problem::Result;
+
+/// An id that a caller can write.
+pub trait WireId: Sized + 'static {
+    /// The id with this spelling, if it is one.
+    fn from_wire(text: &str) -> Option<Self>;
+}
+
+macro_rules! wire_ids {
+    ($($id:ty),+) => { $(impl WireId for $id {
+        fn from_wire(text: &str) -> Option<Self> { <$id>::parse(text) }
+    })+ };
+}
+wire_ids!(UserId, ArticleId, SessionId, EntryId);
+
+/// The parameter `{id}` of the path, not looked at yet.
+pub struct PathId<Id> {
+    text: String,
+    of: PhantomData<fn() -> Id>,
+}
+
+impl<Id: WireId> PathId<Id> {
+    /// The id.
+    ///
+    /// # Errors
+    /// 404 `not_found` for what is no id: nothing can have it.
+    pub fn parse(self) -> Result<Id> {
+        Id::from_wire(&self.text).ok_or_else(|| Error::not_found().into())
+    }
+}
+
+impl<Id: WireId> FromRequest for PathId<Id> {
+    type Error = actix_web::Error;
+    type Future = Ready<Result<Self, Self::Error>>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        let text = request.match_info().get("id").unwrap_or_default().to_owned();
+        ready(Ok(Self { text, of: PhantomData }))
+    }
+}
+
+/// An id in a body or a query: `#[serde(deserialize_with = "id_from_wire")]`. 422 for what is none.
+pub fn id_from_wire<'de, D: Deserializer<'de>, Id: WireId>(deserializer: D) -> Result<Id, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    Id::from_wire(&text).ok_or_else(|| D::Error::custom("must be an id: a UUID in lower case, with hyphens"))
+}
+
+/// An id that may be left out: `#[serde(default, deserialize_with = "optional_id_from_wire")]`. 422 for what is none.
+pub fn optional_id_from_wire<'de, D: Deserializer<'de>, Id: WireId>(deserializer: D) -> Result<Option<Id>, D::Error> {
+    let Some(text) = Option::<String>::deserialize(deserializer)? else { return Ok(None) };
+    id_from_wire(serde::de::value::StringDeserializer::new(text)).map(Some)
+}

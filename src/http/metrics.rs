@@ -1,0 +1,193 @@
+//! What Prometheus may scrape.
+
+use std::time::Duration;
+
+use actix_web::http::{Method, StatusCode};
+use prometheus::core::Collector;
+use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder};
+
+use crate::domain::error::ReasonCode;
+use crate::domain::impersonation::{EndCause, Mode};
+use crate::domain::string_enum;
+
+/// The media type of [`Metrics::encode`].
+pub const CONTENT_TYPE: &str = prometheus::TEXT_FORMAT;
+
+string_enum! {
+    /// How an attempt to log in came out.
+    pub enum LoginOutcome {
+        Succeeded => "succeeded",
+        /// Wrong e-mail address, wrong password, or disabled account.
+        Refused => "refused",
+        /// Too many failed attempts before this one.
+        Limited => "limited",
+        /// The hashing pool was full.
+        Overloaded => "overloaded",
+    }
+}
+
+/// Seconds. From an unhashed read to a request that meets its time limit.
+const BUCKETS: &[f64] = &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
+
+/// The counters and gauges of one process, in a registry of their own. Shared behind an `Arc`.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    requests: IntCounterVec,
+    durations: HistogramVec,
+    logins: IntCounterVec,
+    impersonations_started: IntCounterVec,
+    impersonations_refused: IntCounterVec,
+    impersonations_ended: IntCounterVec,
+    impersonations_active: IntGauge,
+    db_connections: IntGaugeVec,
+    hashing_queue: IntGauge,
+    hashing_running: IntGauge,
+}
+
+/// The gauges' values, looked up when a scrape asks for them.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Gauges {
+    /// Impersonations that are live now.
+    pub impersonations_active: i64,
+    /// Database connections that serve a request now.
+    pub db_connections_busy: i64,
+    /// Database connections that wait for one.
+    pub db_connections_idle: i64,
+    /// Passwords that wait to be hashed.
+    pub hashing_queue: i64,
+    /// Passwords that are being hashed.
+    pub hashing_running: i64,
+}
+
+impl Metrics {
+    /// # Errors
+    /// Only if two metrics had one name, which a test rules out.
+    pub fn new() -> prometheus::Result<Self> {
+        let registry = Registry::new();
+        let counters = |name: &str, help: &str, labels: &[&str]| {
+            let counters = IntCounterVec::new(Opts::new(name, help), labels)?;
+            registered(&registry, counters)
+        };
+        let gauge = |name: &str, help: &str| registered(&registry, IntGauge::new(name, help)?);
+        let duration_opts = HistogramOpts::new("actas_http_request_duration_seconds", "Time from a request's head to its answer's")
+            .buckets(BUCKETS.to_vec());
+        let metrics = Self {
+            requests: counters("actas_http_requests_total", "Requests answered", &["method", "route", "status"])?,
+            durations: registered(&registry, HistogramVec::new(duration_opts, &["route"])?)?,
+            logins: counters("actas_logins_total", "Attempts to log in", &["outcome"])?,
+            impersonations_started: counters("actas_impersonations_started_total", "Impersonations started", &["mode"])?,
+            impersonations_refused: counters(
+                "actas_impersonations_refused_total",
+                "Reasons for which starting an impersonation was refused",
+                &["reason"],
+            )?,
+            impersonations_ended: counters("actas_impersonations_ended_total", "Impersonations ended", &["cause"])?,
+            impersonations_active: gauge("actas_impersonations_active", "Impersonations that are live")?,
+            db_connections: registered(
+                &registry,
+                IntGaugeVec::new(Opts::new("actas_db_connections", "Database connections of this process"), &["state"])?,
+            )?,
+            hashing_queue: gauge("actas_hashing_queue", "Passwords that wait to be hashed")?,
+            hashing_running: gauge("actas_hashing_running", "Passwords that are being hashed")?,
+            registry,
+        };
+        metrics.show_zeros();
+        Ok(metrics)
+    }
+
+    /// Makes every known label visible from the start, so that a first event is a rise and not a new series.
+    fn show_zeros(&self) {
+        LoginOutcome::ALL.iter().for_each(|outcome| drop(self.logins.with_label_values(&[outcome.as_str()])));
+        Mode::ALL.iter().for_each(|mode| drop(self.impersonations_started.with_label_values(&[mode.as_str()])));
+        EndCause::ALL.iter().for_each(|cause| drop(self.impersonations_ended.with_label_values(&[cause.as_str()])));
+    }
+
+    /// A request was answered. `route` is its template; `None` for one that no route answers.
+    pub(super) fn request_answered(&self, method: &Method, route: Option<&str>, status: StatusCode, duration: Duration) {
+        let route = route.unwrap_or("unmatched");
+        self.requests.with_label_values(&[method_label(method), route, status.as_str()]).inc();
+        self.durations.with_label_values(&[route]).observe(duration.as_secs_f64());
+    }
+
+    pub fn login(&self, outcome: LoginOutcome) {
+        self.logins.with_label_values(&[outcome.as_str()]).inc();
+    }
+
+    pub fn impersonation_started(&self, mode: Mode) {
+        self.impersonations_started.with_label_values(&[mode.as_str()]).inc();
+    }
+
+    /// Counts every reason of one refusal.
+    pub fn impersonation_refused(&self, reasons: impl IntoIterator<Item = ReasonCode>) {
+        for reason in reasons {
+            self.impersonations_refused.with_label_values(&[reason.as_str()]).inc();
+        }
+    }
+
+    pub fn impersonation_ended(&self, cause: EndCause) {
+        self.impersonations_ended.with_label_values(&[cause.as_str()]).inc();
+    }
+
+    /// Everything, in Prometheus' text format 0.0.4, with the gauges at these values.
+    ///
+    /// # Errors
+    /// What the encoder says; none is known.
+    pub fn encode(&self, gauges: Gauges) -> prometheus::Result<String> {
+        self.impersonations_active.set(gauges.impersonations_active);
+        self.db_connections.with_label_values(&["busy"]).set(gauges.db_connections_busy);
+        self.db_connections.with_label_values(&["idle"]).set(gauges.db_connections_idle);
+        self.hashing_queue.set(gauges.hashing_queue);
+        self.hashing_running.set(gauges.hashing_running);
+        TextEncoder::new().encode_to_string(&self.registry.gather())
+    }
+}
+
+fn registered<C: Collector + Clone + 'static>(registry: &Registry, collector: C) -> prometheus::Result<C> {
+    registry.register(Box::new(collector.clone()))?;
+    Ok(collector)
+}
+
+/// A label that strangers can't multiply: any token is a method to HTTP.
+fn method_label(method: &Method) -> &'static str {
+    match method.as_str() {
+        "GET" => "GET",
+        "POST" => "POST",
+        "PUT" => "PUT",
+        "PATCH" => "PATCH",
+        "DELETE" => "DELETE",
+        "HEAD" => "HEAD",
+        "OPTIONS" => "OPTIONS",
+        _ => "other",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn everything_counted_can_be_scraped() {
+        let metrics = Metrics::new().unwrap();
+        metrics.request_answered(&Method::GET, Some("/v1/users/{id}"), StatusCode::OK, Duration::from_millis(3));
+        metrics.request_answered(&Method::from_bytes(b"BREW").unwrap(), None, StatusCode::NOT_FOUND, Duration::ZERO);
+        metrics.login(LoginOutcome::Refused);
+        metrics.impersonation_refused([ReasonCode::Nested, ReasonCode::SelfImpersonation]);
+        let gauges = Gauges { impersonations_active: 2, db_connections_idle: 3, ..Gauges::default() };
+        let text = metrics.encode(gauges).unwrap();
+        for line in [
+            r#"actas_http_requests_total{method="GET",route="/v1/users/{id}",status="200"} 1"#,
+            r#"actas_http_requests_total{method="other",route="unmatched",status="404"} 1"#,
+            r#"actas_http_request_duration_seconds_bucket{route="/v1/users/{id}",le="0.005"} 1"#,
+            r#"actas_logins_total{outcome="refused"} 1"#,
+            r#"actas_logins_total{outcome="succeeded"} 0"#,
+            r#"actas_impersonations_refused_total{reason="self"} 1"#,
+            r#"actas_impersonations_ended_total{cause="idle"} 0"#,
+            "actas_impersonations_active 2",
+            r#"actas_db_connections{state="idle"} 3"#,
+            "actas_hashing_queue 0",
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line}\n{text}");
+        }
+    }
+}
