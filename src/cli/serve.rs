@@ -149,6 +149,7 @@ fn observer(metrics: &Arc<Metrics>) -> Observer {
         Event::LoginSucceeded => metrics.login(LoginOutcome::Succeeded),
         Event::LoginFailed => metrics.login(LoginOutcome::Refused),
         Event::LoginLimited => metrics.login(LoginOutcome::Limited),
+        Event::LoginOverloaded => metrics.login(LoginOutcome::Overloaded),
         Event::ImpersonationStarted(mode) => metrics.impersonation_started(*mode),
         Event::ImpersonationRefused(reason) => metrics.impersonation_refused([*reason]),
         Event::ImpersonationEnded(cause) => metrics.impersonation_ended(*cause),

@@ -76,14 +76,15 @@ pub fn create(tx: &mut Tx<'_>, draft: &Draft) -> Result<Article> {
     Ok(article)
 }
 
-/// Changes an article's text. A change that changes nothing leaves no entry and no new version.
+/// Changes an article's text. A change that changes nothing leaves no entry and no new version. What would be refused anyway is refused first: a
+/// precondition counts only for what would succeed (RFC 9110 §13.2.1).
 ///
 /// # Errors
 /// 404; 403 `action_refused`; 409 `status_forbids`; what `precondition` says of the row's version.
 pub fn update(tx: &mut Tx<'_>, id: ArticleId, change: &ArticleChange, precondition: impl FnOnce(i64) -> Result<()>) -> Result<Article> {
     let before = find_visible(tx.conn, &tx.ctx, id, Lock::Update)?;
-    precondition(before.version)?;
     Assessment::of_change(&before, change, tx.ctx.subject()?).require()?;
+    precondition(before.version)?;
     let after = Article {
         title: change.title.clone().unwrap_or_else(|| before.title.clone()),
         r#abstract: change.r#abstract.clone().unwrap_or_else(|| before.r#abstract.clone()),
@@ -102,8 +103,8 @@ pub fn update(tx: &mut Tx<'_>, id: ArticleId, change: &ArticleChange, preconditi
 /// As [`update`].
 pub fn delete(tx: &mut Tx<'_>, id: ArticleId, precondition: impl FnOnce(i64) -> Result<()>) -> Result<()> {
     let article = find_visible(tx.conn, &tx.ctx, id, Lock::Update)?;
-    precondition(article.version)?;
     Assessment::of(&article, ArticleAction::Delete, tx.ctx.subject()?).require()?;
+    precondition(article.version)?;
     articles::delete(tx.conn, &article, &NewEntry::article_deleted(&tx.ctx, &article))
 }
 
@@ -122,13 +123,13 @@ pub struct Step {
 /// As [`update`]; 422 where `editor_id` is missing, not wanted, or nobody who may edit.
 pub fn act(tx: &mut Tx<'_>, id: ArticleId, step: &Step, precondition: impl FnOnce(i64) -> Result<()>) -> Result<Article> {
     let before = find_visible(tx.conn, &tx.ctx, id, Lock::Update)?;
-    precondition(before.version)?;
     let caller = tx.ctx.subject()?;
     let assessment = match (step.step, step.editor) {
         (WorkflowStep::AssignEditor, Some(editor)) => Assessment::of_assignment(&before, editor, caller),
         (other, _) => Assessment::of(&before, other.action(), caller),
     };
     assessment.require()?;
+    precondition(before.version)?;
     let status = step.step.leads_to(before.status).ok_or_else(|| Error::new(Code::StatusForbids, "the status changed meanwhile"))?;
     let editor = match (step.step, step.editor) {
         (WorkflowStep::AssignEditor, Some(editor)) => Some(find_editor(tx.conn, editor)?),

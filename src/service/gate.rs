@@ -90,23 +90,25 @@ impl Office {
         if session.acting_as().is_none() && token.is_expired(now) {
             return Err(Error::new(Code::TokenExpired, "the access token's time is over; refresh it"));
         }
-        self.touch(&session, now).await?;
+        self.touch(&session, now).await;
         let identity = Identity::of_live(session);
         operation::permit(&identity, &requirements)?;
         Ok(Caller { ctx: Ctx { by: By::Request(Box::new(identity)), now, request_id }, token, requirements })
     }
 
-    /// Notes the use of a session, at most every tenth of an impersonation's idle limit.
-    async fn touch(&self, session: &Session, now: Time) -> Result<()> {
+    /// Notes the use of a session, at most every tenth of an impersonation's idle limit. Best effort: a read must not fail because nothing can be written.
+    async fn touch(&self, session: &Session, now: Time) {
         let stale = match session.acting_as() {
             Some(_) if self.settings.impersonation_idle > 0 => Duration::milliseconds(i64::from(self.settings.impersonation_idle) * 100),
             _ => Duration::seconds(OWN_LAST_USED_SECONDS),
         };
         if session.last_used_at + stale > now {
-            return Ok(());
+            return;
         }
         let id = session.id;
-        self.db.write(move |conn| sessions::touch(conn, id, now)).await
+        if let Err(error) = self.db.write(move |conn| sessions::touch(conn, id, now)).await {
+            tracing::warn!(%error, session = %id, "the use of a session could not be noted");
+        }
     }
 
     /// Runs a use case that only reads.

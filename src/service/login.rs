@@ -36,10 +36,14 @@ impl Office {
         let key = account.as_ref().map_or_else(|| email.to_lowercase(), Email::key);
         let (user, hash, is_known) = self.look_up(account, address.to_string()).await?;
 
-        let attempt = self.limiter.begin(&key, address, is_known, now).await.inspect_err(|_| (self.observer)(&Event::LoginLimited))?;
+        let attempt = self.limiter.begin(&key, address, is_known, now).await.inspect_err(|error| self.tell_refusal(error))?;
         // A disabled account has no password, as it were: its answer must not tell that the password was right.
         let may_log_in = user.as_ref().is_some_and(|user| user.to_principal().is_active());
-        let verdict = self.passwords.verify(password.clone(), hash.clone().filter(|_| may_log_in)).await?;
+        let verdict = self
+            .passwords
+            .verify(password.clone(), hash.clone().filter(|_| may_log_in))
+            .await
+            .inspect_err(|error| self.tell_refusal(error))?;
         let user = match user {
             Some(user) if verdict.matches => user,
             known => {
@@ -59,6 +63,10 @@ impl Office {
             self.renew_hash(&user, old, &password).await;
         }
         Ok(grant)
+    }
+
+    fn tell_refusal(&self, error: &Error) {
+        (self.observer)(if error.code() == Code::TooManyAttempts { &Event::LoginLimited } else { &Event::LoginOverloaded });
     }
 
     async fn look_up(&self, account: Option<Email>, address: String) -> Result<(Option<User>, Option<PasswordHash>, bool)> {

@@ -36,6 +36,7 @@ pub enum Event {
     LoginSucceeded,
     LoginFailed,
     LoginLimited,
+    LoginOverloaded,
     ImpersonationStarted(Mode),
     ImpersonationRefused(ReasonCode),
     ImpersonationEnded(EndCause),

@@ -94,6 +94,10 @@ impl Db {
     /// # Errors
     /// Where the URL's scheme is unknown.
     pub fn open(options: &Options) -> Result<Self> {
+        Self::open_with(options, None)
+    }
+
+    fn open_with(options: &Options, server_lock: Option<File>) -> Result<Self> {
         let (backend, url) = locate(&options.url)?;
         let manager = Manager { url, backend, query_only: false, lock_timeout: options.patience };
         let (readers, writers) = match backend {
@@ -105,7 +109,7 @@ impl Db {
             }
             Backend::Postgres => (Lane::new(manager.clone(), options.pool_size, options.patience), None),
         };
-        let inner = Inner { backend, readers, writers, manager, _server_lock: None, patience: options.patience };
+        let inner = Inner { backend, readers, writers, manager, _server_lock: server_lock, patience: options.patience };
         Ok(Self(Arc::new(inner)))
     }
 
@@ -118,10 +122,7 @@ impl Db {
             (Backend::Sqlite, path) if path != ":memory:" => Some(lock_file(&path)?),
             _ => None,
         };
-        let db = Self::open(options)?;
-        let mut inner = Arc::into_inner(db.0).ok_or_else(|| Error::internal("the database was shared before it was opened"))?;
-        inner._server_lock = lock;
-        Ok(Self(Arc::new(inner)))
+        Self::open_with(options, lock)
     }
 
     pub fn backend(&self) -> Backend {
