@@ -15,8 +15,9 @@
 mod harness;
 
 mod harness_holds;
+mod postgres_tls;
 mod story;
 
 fn main() -> std::process::ExitCode {
-    harness::run(&[("harness_holds", harness_holds::all()), ("story", story::all())])
+    harness::run(&[("harness_holds", harness_holds::all()), ("postgres_tls", postgres_tls::all()), ("story", story::all())])
 }

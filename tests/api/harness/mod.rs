@@ -17,6 +17,7 @@ pub use answer::Answer;
 pub use caller::{Acting, Caller, Person};
 pub use database::{Backend, Database};
 pub use office::{Office, RawAnswer, Setup, actas, at_once};
+pub use postgres::certificate;
 pub use runner::{ApiTest, IntoApiTest, run};
 
 /// Lists a file's tests: `api_tests! { first, second, [postgres] third }`. The functions stand outside, where rustfmt and

@@ -32,6 +32,9 @@ const USUAL_SETTINGS: [(&str, &str); 6] = [
     ("SHUTDOWN_TIMEOUT_SECONDS", "5"),
 ];
 
+/// Where a [`Setup`] keeps what is no setting of its own but a part of one.
+const DATABASE_PARAMETERS: &str = "the parameters of the database's URL";
+
 /// An office that is about to be opened.
 pub struct Setup {
     backend: Backend,
@@ -52,6 +55,20 @@ impl Setup {
     pub fn with(mut self, name: &str, value: impl ToString) -> Self {
         self.settings.insert(format!("ACTAS_{name}"), value.to_string());
         self
+    }
+
+    /// Adds parameters to the database's URL: `.with_database_parameters("sslmode=require")`.
+    pub fn with_database_parameters(mut self, parameters: &str) -> Self {
+        self.settings.insert(DATABASE_PARAMETERS.to_owned(), parameters.to_owned());
+        self
+    }
+
+    /// Makes the database, and starts the server if it can.
+    pub fn try_open(self) -> Result<Office, String> {
+        let database = Arc::new(Database::migrated(self.backend));
+        let instance = Instance { database, clock: Clock::default(), settings: self.settings, server: Mutex::new(None) };
+        instance.start()?;
+        Ok(Office { instance: Arc::new(instance) })
     }
 
     /// An empty database of this kind, which no server knows of.
@@ -78,8 +95,12 @@ pub(super) struct Instance {
 
 impl Instance {
     fn config(&self) -> Config {
-        let url = ("ACTAS_DATABASE_URL".to_owned(), self.database.url().to_owned());
-        let environment: Environment = self.settings.clone().into_iter().chain([url]).collect();
+        let mut settings = self.settings.clone();
+        let parameters = settings.remove(DATABASE_PARAMETERS).unwrap_or_default();
+        let separator = if parameters.is_empty() || self.database.url().contains('?') { "&" } else { "?" };
+        let url =
+            format!("{}{}", self.database.url(), if parameters.is_empty() { String::new() } else { format!("{separator}{parameters}") });
+        let environment: Environment = settings.into_iter().chain([("ACTAS_DATABASE_URL".to_owned(), url)]).collect();
         Settings::default().check(&environment).unwrap_or_else(|error| panic!("{error}"))
     }
 

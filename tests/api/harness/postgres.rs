@@ -94,6 +94,16 @@ pub fn stop() {
     }
 }
 
+/// What the throw-away server shows to who asks for TLS: itself its own authority, for the address 127.0.0.1 and for no name. The key guards nothing.
+const CERTIFICATE: &str = include_str!("tls/certificate.pem");
+const KEY: &str = include_str!("tls/key.pem");
+
+/// The file with the certificate of the throw-away server, for `sslrootcert`; `None` where the tests use a server that runs already.
+pub fn certificate() -> Option<PathBuf> {
+    let is_ours = matches!(source(), Ok(Source::Programs(_)));
+    is_ours.then(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/api/harness/tls/certificate.pem"))
+}
+
 /// Ends with its standard input, which this process holds and the system closes when this process dies. So no server and
 /// no directory outlives the tests, not even when they are killed.
 const WARDEN: &str = r#"
@@ -101,7 +111,10 @@ trap '' HUP INT TERM
 programs=$1 directory=$2 port=$3
 "$programs/initdb" -D "$directory/data" -U actas --auth=trust --encoding=UTF8 --no-locale --no-sync >"$directory/log" 2>&1 ||
     echo initdb >"$directory/failed"
-"$programs/postgres" -D "$directory/data" -p "$port" -c listen_addresses=127.0.0.1 -c unix_socket_directories= \
+printf '%s' "$4" >"$directory/certificate.pem"
+(umask 077 && printf '%s' "$5" >"$directory/key.pem")
+"$programs/postgres" -D "$directory/data" -p "$port" -c ssl=on -c ssl_cert_file="$directory/certificate.pem" \
+    -c ssl_key_file="$directory/key.pem" -c listen_addresses=127.0.0.1 -c unix_socket_directories= \
     -c max_connections=300 -c shared_buffers=64MB -c fsync=off -c synchronous_commit=off -c full_page_writes=off \
     -c wal_level=minimal -c max_wal_senders=0 >>"$directory/log" 2>&1 &
 server=$!
@@ -126,7 +139,12 @@ impl Server {
         let mut command = Command::new("sh");
         command.args([OsStr::new("-c"), WARDEN.as_ref(), "warden".as_ref(), programs.as_ref(), directory.path().as_ref()]);
         // A process group of its own: an interrupt at the keyboard is for the tests, and the warden follows them.
-        command.arg(port.to_string()).current_dir(directory.path()).stdin(Stdio::piped()).stdout(Stdio::null()).process_group(0);
+        command
+            .args([&port.to_string(), CERTIFICATE, KEY])
+            .current_dir(directory.path())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .process_group(0);
         if fs::metadata(directory.path()).map_err(|error| error.to_string())?.uid() == 0 {
             // Postgres refuses to run as root.
             let (uid, gid) = unprivileged_user()?;
