@@ -152,16 +152,19 @@ pub fn find(conn: &mut Conn, id: SessionId, lock: Lock) -> Result<Option<Session
     row.map(Row::into_session).transpose()
 }
 
-/// Locks a session's row and its original's, the older one first, as everyone does.
+/// Locks a session's row, and before it its original's, which only has to stay as it is: so two that end impersonations of one original session don't stand in
+/// each other's way.
 fn lock_rows(conn: &mut diesel::PgConnection, id: &str, lock: Lock) -> Result<()> {
-    let original =
-        originals.filter(originals.field(sessions::id).eq(id)).select(originals.field(sessions::original_session_id)).single_value();
-    let rows =
-        sessions::table.filter(sessions::id.eq(id).or(sessions::id.nullable().eq(original))).order(sessions::id).select(sessions::id);
-    let _: Vec<String> = match lock {
-        Lock::None => Vec::new(),
-        Lock::Share => rows.for_share().load(conn).or_domain()?,
-        Lock::Update => rows.for_no_key_update().load(conn).or_domain()?,
+    if lock == Lock::None {
+        return Ok(());
+    }
+    let original = originals.filter(originals.field(sessions::id).eq(id)).select(originals.field(sessions::original_session_id)).single_value();
+    let original = sessions::table.filter(sessions::id.nullable().eq(original)).select(sessions::id);
+    let _: Option<String> = original.for_share().first(conn).optional().or_domain()?;
+    let own = sessions::table.filter(sessions::id.eq(id)).select(sessions::id);
+    let _: Option<String> = match lock {
+        Lock::Update => own.for_no_key_update().first(conn).optional().or_domain()?,
+        Lock::Share | Lock::None => own.for_share().first(conn).optional().or_domain()?,
     };
     Ok(())
 }
