@@ -158,7 +158,8 @@ fn lock_rows(conn: &mut diesel::PgConnection, id: &str, lock: Lock) -> Result<()
     if lock == Lock::None {
         return Ok(());
     }
-    let original = originals.filter(originals.field(sessions::id).eq(id)).select(originals.field(sessions::original_session_id)).single_value();
+    let original =
+        originals.filter(originals.field(sessions::id).eq(id)).select(originals.field(sessions::original_session_id)).single_value();
     let original = sessions::table.filter(sessions::id.nullable().eq(original)).select(sessions::id);
     let _: Option<String> = original.for_share().first(conn).optional().or_domain()?;
     let own = sessions::table.filter(sessions::id.eq(id)).select(sessions::id);

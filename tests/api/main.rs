@@ -14,10 +14,18 @@
 #[macro_use]
 mod harness;
 
+mod crash;
 mod harness_holds;
+mod logs;
 mod postgres_tls;
 mod story;
 
 fn main() -> std::process::ExitCode {
-    harness::run(&[("harness_holds", harness_holds::all()), ("postgres_tls", postgres_tls::all()), ("story", story::all())])
+    harness::run(&[
+        ("crash", crash::all()),
+        ("harness_holds", harness_holds::all()),
+        ("logs", logs::all()),
+        ("postgres_tls", postgres_tls::all()),
+        ("story", story::all()),
+    ])
 }

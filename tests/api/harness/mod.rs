@@ -10,6 +10,7 @@ mod caller;
 mod database;
 mod office;
 mod postgres;
+mod program;
 mod runner;
 mod seam;
 
@@ -18,6 +19,7 @@ pub use caller::{Acting, Caller, Person};
 pub use database::{Backend, Database};
 pub use office::{Office, RawAnswer, Setup, actas, at_once};
 pub use postgres::certificate;
+pub use program::Program;
 pub use runner::{ApiTest, IntoApiTest, run};
 
 /// Lists a file's tests: `api_tests! { first, second, [postgres] third }`. The functions stand outside, where rustfmt and

@@ -87,10 +87,10 @@ impl Setup {
 /// One server process's worth of Actas.
 pub(super) struct Instance {
     // Dropped in this order: the server lets go of the database before that is removed.
-    server: Mutex<Option<seam::Server>>,
-    database: Arc<Database>,
-    clock: Clock,
-    settings: BTreeMap<String, String>,
+    pub(super) server: Mutex<Option<seam::Server>>,
+    pub(super) database: Arc<Database>,
+    pub(super) clock: Clock,
+    pub(super) settings: BTreeMap<String, String>,
 }
 
 impl Instance {
