@@ -42,17 +42,24 @@ impl Ready {
     /// # Errors
     /// What a server says that could not go on.
     pub async fn run(self, stop: impl Future<Output = ()>) -> std::io::Result<()> {
-        let sweeping = actix_web::rt::spawn(sweep(Arc::clone(&self.office), self.clock));
+        let (stop_sweeping, stopped) = tokio::sync::oneshot::channel();
+        let sweeping = actix_web::rt::spawn(sweep(Arc::clone(&self.office), self.clock, stopped));
         let result = server::run(self.servers, stop).await;
-        sweeping.abort();
+        // Dropping it stops the sweeping too, but only this waits for the sweep in flight.
+        let _ = stop_sweeping.send(());
+        let _ = sweeping.await;
+        self.office.db.release();
         result
     }
 }
 
-async fn sweep(office: Arc<Office>, clock: Clock) {
+async fn sweep(office: Arc<Office>, clock: Clock, mut stopped: tokio::sync::oneshot::Receiver<()>) {
     let mut interval = actix_web::rt::time::interval(SWEEP_INTERVAL);
     loop {
-        interval.tick().await;
+        tokio::select! {
+            _ = &mut stopped => return,
+            _ = interval.tick() => {}
+        }
         if let Err(error) = office.sweep(clock.now()).await {
             tracing::warn!(%error, "sweeping failed; it is tried again");
         }

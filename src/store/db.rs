@@ -36,7 +36,7 @@ struct Inner {
     writers: Option<Lane>,
     manager: Manager,
     /// Held while a server runs on the file, so that a second one is refused.
-    _server_lock: Option<File>,
+    server_lock: Option<File>,
     patience: Duration,
 }
 
@@ -109,7 +109,7 @@ impl Db {
             }
             Backend::Postgres => (Lane::new(manager.clone(), options.pool_size, options.patience), None),
         };
-        let inner = Inner { backend, readers, writers, manager, _server_lock: server_lock, patience: options.patience };
+        let inner = Inner { backend, readers, writers, manager, server_lock, patience: options.patience };
         Ok(Self(Arc::new(inner)))
     }
 
@@ -123,6 +123,13 @@ impl Db {
             _ => None,
         };
         Self::open_with(options, lock)
+    }
+
+    /// Lets another server have the database: this one has finished its last request.
+    pub fn release(&self) {
+        if let Some(Err(error)) = self.0.server_lock.as_ref().map(File::unlock) {
+            tracing::warn!(%error, "the lock on the database could not be freed; the end of the process frees it");
+        }
     }
 
     pub fn backend(&self) -> Backend {

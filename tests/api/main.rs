@@ -18,6 +18,7 @@ mod crash;
 mod harness_holds;
 mod logs;
 mod postgres_tls;
+mod startup;
 mod story;
 
 fn main() -> std::process::ExitCode {
@@ -26,6 +27,7 @@ fn main() -> std::process::ExitCode {
         ("harness_holds", harness_holds::all()),
         ("logs", logs::all()),
         ("postgres_tls", postgres_tls::all()),
+        ("startup", startup::all()),
         ("story", story::all()),
     ])
 }

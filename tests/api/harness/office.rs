@@ -71,6 +71,13 @@ impl Setup {
         Ok(Office { instance: Arc::new(instance) })
     }
 
+    /// An office with an empty database, and without a server: [`Office::second_instance`] starts the first.
+    pub fn unopened(self) -> Office {
+        let database = Arc::new(Database::bare(self.backend));
+        let instance = Instance { database, clock: Clock::default(), settings: self.settings, server: Mutex::new(None) };
+        Office { instance: Arc::new(instance) }
+    }
+
     /// An empty database of this kind, which no server knows of.
     pub fn bare_database(&self) -> Database {
         Database::bare(self.backend)
