@@ -14,9 +14,10 @@
 #[macro_use]
 mod harness;
 
+mod ending;
 mod harness_holds;
 mod story;
 
 fn main() -> std::process::ExitCode {
-    harness::run(&[("harness_holds", harness_holds::all()), ("story", story::all())])
+    harness::run(&[("ending", ending::all()), ("harness_holds", harness_holds::all()), ("story", story::all())])
 }

@@ -8,6 +8,7 @@
 mod answer;
 mod caller;
 mod database;
+mod jwt;
 mod office;
 mod postgres;
 mod runner;
@@ -16,7 +17,8 @@ mod seam;
 pub use answer::Answer;
 pub use caller::{Acting, Caller, Person};
 pub use database::{Backend, Database};
-pub use office::{Office, RawAnswer, Setup, actas, at_once};
+pub use jwt::{Forger, claims_of, header_of};
+pub use office::{Office, RawAnswer, Setup, actas, at_once, restore_challenge};
 pub use runner::{ApiTest, IntoApiTest, run};
 
 /// Lists a file's tests: `api_tests! { first, second, [postgres] third }`. The functions stand outside, where rustfmt and
