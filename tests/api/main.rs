@@ -16,8 +16,14 @@ mod harness;
 
 mod ending;
 mod harness_holds;
+mod impersonation;
 mod story;
 
 fn main() -> std::process::ExitCode {
-    harness::run(&[("ending", ending::all()), ("harness_holds", harness_holds::all()), ("story", story::all())])
+    harness::run(&[
+        ("ending", ending::all()),
+        ("harness_holds", harness_holds::all()),
+        ("impersonation", impersonation::all()),
+        ("story", story::all()),
+    ])
 }
