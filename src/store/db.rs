@@ -36,8 +36,17 @@ struct Inner {
     writers: Option<Lane>,
     manager: Manager,
     /// Held while a server runs on the file, so that a second one is refused.
-    _server_lock: Option<File>,
+    server_lock: Option<File>,
     patience: Duration,
+}
+
+impl Drop for Inner {
+    /// Closing the file would do, unless the process is forking for a child right now, which has the descriptor too until it runs its program.
+    fn drop(&mut self) {
+        if let Some(Err(error)) = self.server_lock.as_ref().map(File::unlock) {
+            tracing::debug!(%error, "the lock on the database could not be released");
+        }
+    }
 }
 
 /// A pool, and a queue in front of it: who waits holds no thread.
@@ -105,7 +114,7 @@ impl Db {
             }
             Backend::Postgres => (Lane::new(manager.clone(), options.pool_size, options.patience), None),
         };
-        let inner = Inner { backend, readers, writers, manager, _server_lock: None, patience: options.patience };
+        let inner = Inner { backend, readers, writers, manager, server_lock: None, patience: options.patience };
         Ok(Self(Arc::new(inner)))
     }
 
@@ -120,7 +129,7 @@ impl Db {
         };
         let db = Self::open(options)?;
         let mut inner = Arc::into_inner(db.0).ok_or_else(|| Error::internal("the database was shared before it was opened"))?;
-        inner._server_lock = lock;
+        inner.server_lock = lock;
         Ok(Self(Arc::new(inner)))
     }
 
