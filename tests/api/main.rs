@@ -17,13 +17,17 @@ mod harness;
 mod ending;
 mod harness_holds;
 mod impersonation;
+mod refresh;
 mod story;
+mod tokens;
 
 fn main() -> std::process::ExitCode {
     harness::run(&[
         ("ending", ending::all()),
         ("harness_holds", harness_holds::all()),
         ("impersonation", impersonation::all()),
+        ("refresh", refresh::all()),
         ("story", story::all()),
+        ("tokens", tokens::all()),
     ])
 }

@@ -8,6 +8,7 @@
 mod answer;
 mod caller;
 mod database;
+mod dump;
 mod jwt;
 mod office;
 mod postgres;
