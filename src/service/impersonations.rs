@@ -53,7 +53,12 @@ fn start(tx: &mut Tx<'_>, settings: &Settings, token: &Verified, subject: UserId
         caller_refusals(identity.subject(), subject, nested)
     };
     if !reasons.is_empty() {
-        entries::append_refusal(tx.conn, identity.subject().id(), subject, &NewEntry::impersonation_refused(&tx.ctx, subject, &reasons))?;
+        let entry = NewEntry::impersonation_refused(&tx.ctx, subject, &reasons);
+        // Under impersonation counted apart: two people who act as one user are two callers, and neither of them is the user.
+        match identity.impersonation_id() {
+            Some(impersonation) => entries::append_refusal(tx.conn, impersonation, subject, &entry)?,
+            None => entries::append_refusal(tx.conn, identity.subject().id(), subject, &entry)?,
+        }
         tx.events.extend(reasons.iter().map(|reason| Event::ImpersonationRefused(reason.code)));
         return Ok(Err(Error::refused(Code::ImpersonationRefused, "you may not act as this user", reasons)));
     }

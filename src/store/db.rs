@@ -125,7 +125,8 @@ impl Db {
         Self::open_with(options, lock)
     }
 
-    /// Lets another server have the database: this one has finished its last request.
+    /// Lets another server have the database: this one has finished its last request. Waiting for the file to be closed would not do: a thread may still hold it
+    /// for a moment, and so may a child process until it runs its program.
     pub fn release(&self) {
         if let Some(Err(error)) = self.0.server_lock.as_ref().map(File::unlock) {
             tracing::warn!(%error, "the lock on the database could not be freed; the end of the process frees it");

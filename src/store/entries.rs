@@ -1,5 +1,7 @@
 //! The history's rows: appended and read, nothing else.
 
+use std::fmt::Display;
+
 use chrono::{Duration, NaiveDateTime};
 use diesel::dsl::{count_star, max, min};
 use diesel::prelude::*;
@@ -45,8 +47,8 @@ pub fn append(conn: &mut Conn, entry: &NewEntry) -> Result<()> {
     Ok(())
 }
 
-/// Writes that `caller` was refused to act as `subject`: one entry in a minute, and a count beside it.
-pub fn append_refusal(conn: &mut Conn, caller: UserId, subject: UserId, entry: &NewEntry) -> Result<()> {
+/// Writes that `caller`, a user or an impersonation, was refused to act as `subject`: one entry in a minute, and a count beside it.
+pub fn append_refusal(conn: &mut Conn, caller: impl Display, subject: UserId, entry: &NewEntry) -> Result<()> {
     let (caller, subject) = (caller.to_string(), subject.to_string());
     let minute = chrono::DurationRound::duration_trunc(entry.occurred_at.naive_utc(), Duration::minutes(1)).map_err(Error::internal)?;
     let row = refusals::table.find((&caller, &subject, minute));

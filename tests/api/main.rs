@@ -15,19 +15,27 @@
 mod harness;
 
 mod crash;
+mod ending;
 mod harness_holds;
+mod impersonation;
 mod logs;
 mod postgres_tls;
+mod refresh;
 mod startup;
 mod story;
+mod tokens;
 
 fn main() -> std::process::ExitCode {
     harness::run(&[
         ("crash", crash::all()),
+        ("ending", ending::all()),
         ("harness_holds", harness_holds::all()),
+        ("impersonation", impersonation::all()),
         ("logs", logs::all()),
         ("postgres_tls", postgres_tls::all()),
+        ("refresh", refresh::all()),
         ("startup", startup::all()),
         ("story", story::all()),
+        ("tokens", tokens::all()),
     ])
 }

@@ -8,6 +8,8 @@
 mod answer;
 mod caller;
 mod database;
+mod dump;
+mod jwt;
 mod office;
 mod postgres;
 mod program;
@@ -17,7 +19,8 @@ mod seam;
 pub use answer::Answer;
 pub use caller::{Acting, Caller, Person};
 pub use database::{Backend, Database};
-pub use office::{Office, RawAnswer, Setup, actas, at_once};
+pub use jwt::{Forger, claims_of, header_of};
+pub use office::{Office, RawAnswer, Setup, actas, at_once, restore_challenge};
 pub use postgres::certificate;
 pub use program::Program;
 pub use runner::{ApiTest, IntoApiTest, run};
