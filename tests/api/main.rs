@@ -14,9 +14,18 @@
 #[macro_use]
 mod harness;
 
+mod articles;
 mod harness_holds;
 mod story;
+mod users;
+mod workflow;
 
 fn main() -> std::process::ExitCode {
-    harness::run(&[("harness_holds", harness_holds::all()), ("story", story::all())])
+    harness::run(&[
+        ("harness_holds", harness_holds::all()),
+        ("articles", articles::all()),
+        ("workflow", workflow::all()),
+        ("users", users::all()),
+        ("story", story::all()),
+    ])
 }
