@@ -15,6 +15,7 @@
 mod harness;
 
 mod articles;
+mod bending;
 mod harness_holds;
 mod story;
 mod users;
@@ -26,6 +27,7 @@ fn main() -> std::process::ExitCode {
         ("articles", articles::all()),
         ("workflow", workflow::all()),
         ("users", users::all()),
+        ("bending", bending::all()),
         ("story", story::all()),
     ])
 }
