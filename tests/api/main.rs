@@ -14,6 +14,8 @@
 #[macro_use]
 mod harness;
 
+mod articles;
+mod bending;
 mod crash;
 mod ending;
 mod harness_holds;
@@ -24,9 +26,13 @@ mod refresh;
 mod startup;
 mod story;
 mod tokens;
+mod users;
+mod workflow;
 
 fn main() -> std::process::ExitCode {
     harness::run(&[
+        ("articles", articles::all()),
+        ("bending", bending::all()),
         ("crash", crash::all()),
         ("ending", ending::all()),
         ("harness_holds", harness_holds::all()),
@@ -37,5 +43,7 @@ fn main() -> std::process::ExitCode {
         ("startup", startup::all()),
         ("story", story::all()),
         ("tokens", tokens::all()),
+        ("users", users::all()),
+        ("workflow", workflow::all()),
     ])
 }

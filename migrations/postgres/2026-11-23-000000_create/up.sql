@@ -25,9 +25,9 @@ CREATE TABLE entries (
     CHECK ((actor_id IS NULL) = (actor_email IS NULL) AND (actor_id IS NULL) = (actor_name IS NULL)),
     -- An actor acts as someone else, in an impersonation, and the note says so.
     CHECK ((actor_id IS NULL) = (impersonation_id IS NULL)),
-    CHECK (actor_id IS NULL OR (subject_id IS NOT NULL AND note IS NOT NULL AND actor_id <> subject_id)),
+    CHECK (actor_id IS NULL OR (subject_id IS NOT NULL AND note IS NOT NULL AND note <> '' AND actor_id <> subject_id)),
     -- What nobody asked for by a request names nobody, and says why.
-    CHECK (origin = 'api' OR (subject_id IS NULL AND note IS NOT NULL))
+    CHECK (origin = 'api' OR (subject_id IS NULL AND note IS NOT NULL AND note <> ''))
 );
 CREATE INDEX entries_by_resource ON entries (resource_id, seq);
 CREATE INDEX entries_by_resource_type ON entries (resource_type, seq);
@@ -54,6 +54,10 @@ BEGIN
         <> 1 + COALESCE((SELECT MAX(resource_version) FROM entries WHERE resource_id = NEW.resource_id), 0) THEN
         RAISE EXCEPTION 'actas: an entry must carry the version after the last one' USING ERRCODE = 'integrity_constraint_violation';
     END IF;
+    -- OVERRIDING SYSTEM VALUE would put an entry where it likes.
+    IF NEW.seq <> currval(pg_get_serial_sequence('entries', 'seq')) THEN
+        RAISE EXCEPTION 'actas: an entry must come after the last one' USING ERRCODE = 'integrity_constraint_violation';
+    END IF;
     RETURN NEW;
 END $$;
 CREATE TRIGGER entries_refuse_gap BEFORE INSERT ON entries FOR EACH ROW EXECUTE FUNCTION actas_check_entry();
@@ -78,15 +82,25 @@ CREATE INDEX users_by_status ON users (status, id);
 
 CREATE FUNCTION actas_check_new_row() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
-    IF NEW.version <> 1 OR EXISTS (SELECT 1 FROM entries WHERE resource_id = NEW.id AND resource_version > 1) THEN
-        RAISE EXCEPTION 'actas: a new row must be new and have version 1' USING ERRCODE = 'integrity_constraint_violation';
+    IF NEW.version <> 1 OR EXISTS (SELECT 1 FROM entries WHERE resource_id = NEW.id AND resource_version > 1)
+        OR NOT EXISTS (SELECT 1 FROM entries WHERE resource_id = NEW.id AND resource_version = 1 AND resource_type = TG_ARGV[0]) THEN
+        RAISE EXCEPTION 'actas: a new row must be new, have version 1, and have its entry' USING ERRCODE = 'integrity_constraint_violation';
     END IF;
     RETURN NEW;
 END $$;
-CREATE TRIGGER users_check_insert BEFORE INSERT ON users FOR EACH ROW EXECUTE FUNCTION actas_check_new_row();
-CREATE TRIGGER users_check_update BEFORE UPDATE ON users FOR EACH ROW
-WHEN (NEW.version <> OLD.version + 1 OR NEW.id <> OLD.id OR NEW.created_at <> OLD.created_at)
-EXECUTE FUNCTION actas_refuse('a user changes only with its version raised by one');
+CREATE FUNCTION actas_check_changed_row() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF NEW.version <> OLD.version + 1 OR NEW.id <> OLD.id OR NEW.created_at <> OLD.created_at
+        OR NOT EXISTS (
+            SELECT 1 FROM entries WHERE resource_id = NEW.id AND resource_version = NEW.version AND resource_type = TG_ARGV[0]
+                AND action <> 'article.deleted') THEN
+        RAISE EXCEPTION 'actas: a row changes only with its version raised by one, and with the entry of it'
+            USING ERRCODE = 'integrity_constraint_violation';
+    END IF;
+    RETURN NEW;
+END $$;
+CREATE TRIGGER users_check_insert BEFORE INSERT ON users FOR EACH ROW EXECUTE FUNCTION actas_check_new_row('user');
+CREATE TRIGGER users_check_update BEFORE UPDATE ON users FOR EACH ROW EXECUTE FUNCTION actas_check_changed_row('user');
 CREATE TRIGGER users_refuse_delete BEFORE DELETE ON users
 FOR EACH ROW EXECUTE FUNCTION actas_refuse('users are disabled, never deleted');
 CREATE TRIGGER users_refuse_truncate BEFORE TRUNCATE ON users
@@ -145,8 +159,14 @@ END $$;
 CREATE TRIGGER sessions_check_insert BEFORE INSERT ON sessions FOR EACH ROW EXECUTE FUNCTION actas_check_new_session();
 CREATE TRIGGER sessions_check_update BEFORE UPDATE ON sessions FOR EACH ROW
 WHEN (OLD.ended_at IS NOT NULL OR NEW.id <> OLD.id OR NEW.subject_id <> OLD.subject_id OR NEW.actor_id IS DISTINCT FROM OLD.actor_id
-    OR NEW.original_session_id IS DISTINCT FROM OLD.original_session_id OR NEW.mode IS DISTINCT FROM OLD.mode OR NEW.expires_at > OLD.expires_at)
-EXECUTE FUNCTION actas_refuse('a session that ended stays so, and its people, bounds and expiry do not change');
+    OR NEW.original_session_id IS DISTINCT FROM OLD.original_session_id OR NEW.mode IS DISTINCT FROM OLD.mode
+    OR NEW.reason IS DISTINCT FROM OLD.reason OR NEW.ticket IS DISTINCT FROM OLD.ticket OR NEW.started_at <> OLD.started_at
+    OR NEW.expires_at > OLD.expires_at)
+EXECUTE FUNCTION actas_refuse('a session that ended stays so, and its people, terms and expiry do not change');
+CREATE TRIGGER sessions_refuse_delete BEFORE DELETE ON sessions
+FOR EACH ROW EXECUTE FUNCTION actas_refuse('sessions are ended, never deleted');
+CREATE TRIGGER sessions_refuse_truncate BEFORE TRUNCATE ON sessions
+FOR EACH STATEMENT EXECUTE FUNCTION actas_refuse('sessions are ended, never deleted');
 
 CREATE TABLE keys (
     kid         TEXT COLLATE "C" PRIMARY KEY NOT NULL,
@@ -207,10 +227,10 @@ CREATE INDEX articles_by_author ON articles (author_id, id);
 CREATE INDEX articles_by_editor ON articles (editor_id, id);
 CREATE INDEX articles_by_status ON articles (status, id);
 
-CREATE TRIGGER articles_check_insert BEFORE INSERT ON articles FOR EACH ROW EXECUTE FUNCTION actas_check_new_row();
-CREATE TRIGGER articles_check_update BEFORE UPDATE ON articles FOR EACH ROW
-WHEN (NEW.version <> OLD.version + 1 OR NEW.id <> OLD.id OR NEW.created_at <> OLD.created_at OR NEW.author_id <> OLD.author_id)
-EXECUTE FUNCTION actas_refuse('an article changes only with its version raised by one');
+CREATE TRIGGER articles_check_insert BEFORE INSERT ON articles FOR EACH ROW EXECUTE FUNCTION actas_check_new_row('article');
+CREATE TRIGGER articles_check_update BEFORE UPDATE ON articles FOR EACH ROW EXECUTE FUNCTION actas_check_changed_row('article');
+CREATE TRIGGER articles_check_author BEFORE UPDATE ON articles FOR EACH ROW WHEN (NEW.author_id <> OLD.author_id)
+EXECUTE FUNCTION actas_refuse('an article keeps its author');
 CREATE FUNCTION actas_check_article_delete() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     IF NOT EXISTS (

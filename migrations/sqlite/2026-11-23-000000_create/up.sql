@@ -1,3 +1,6 @@
+-- What must hold is said twice here, as constraints and as triggers: foreign keys, checks and the delete triggers of REPLACE are each
+-- client's own choice in SQLite, and a client that is not Actas makes another one. A rowid can be replaced as an id can.
+
 -- The history. Written first, by everything that changes, in the same transaction; never changed, never deleted.
 CREATE TABLE entries (
     seq              INTEGER PRIMARY KEY AUTOINCREMENT NOT NULL,
@@ -25,9 +28,9 @@ CREATE TABLE entries (
     CHECK ((actor_id IS NULL) = (actor_email IS NULL) AND (actor_id IS NULL) = (actor_name IS NULL)),
     -- An actor acts as someone else, in an impersonation, and the note says so.
     CHECK ((actor_id IS NULL) = (impersonation_id IS NULL)),
-    CHECK (actor_id IS NULL OR (subject_id IS NOT NULL AND note IS NOT NULL AND actor_id <> subject_id)),
+    CHECK (actor_id IS NULL OR (subject_id IS NOT NULL AND note IS NOT NULL AND note <> '' AND actor_id <> subject_id)),
     -- What nobody asked for by a request names nobody, and says why.
-    CHECK (origin = 'api' OR (subject_id IS NULL AND note IS NOT NULL))
+    CHECK (origin = 'api' OR (subject_id IS NULL AND note IS NOT NULL AND note <> ''))
 );
 CREATE INDEX entries_by_resource ON entries (resource_id, seq);
 CREATE INDEX entries_by_resource_type ON entries (resource_type, seq);
@@ -46,10 +49,18 @@ BEGIN SELECT RAISE(ABORT, 'actas: an entry of the history can not be deleted'); 
 CREATE TRIGGER entries_refuse_replace BEFORE INSERT ON entries
 WHEN EXISTS (SELECT 1 FROM entries WHERE seq = NEW.seq) OR EXISTS (SELECT 1 FROM entries WHERE id = NEW.id)
 BEGIN SELECT RAISE(ABORT, 'actas: an entry of the history can not be replaced'); END;
+CREATE TRIGGER entries_check_people BEFORE INSERT ON entries
+WHEN (NEW.subject_id IS NULL) <> (NEW.subject_email IS NULL) OR (NEW.subject_id IS NULL) <> (NEW.subject_name IS NULL)
+    OR (NEW.actor_id IS NULL) <> (NEW.actor_email IS NULL) OR (NEW.actor_id IS NULL) <> (NEW.actor_name IS NULL)
+    OR (NEW.actor_id IS NULL) <> (NEW.impersonation_id IS NULL)
+    OR (NEW.actor_id IS NOT NULL AND (NEW.subject_id IS NULL OR NEW.actor_id = NEW.subject_id OR COALESCE(NEW.note, '') = ''))
+    OR NEW.origin NOT IN ('api', 'cli', 'system')
+    OR (NEW.origin <> 'api' AND (NEW.subject_id IS NOT NULL OR COALESCE(NEW.note, '') = ''))
+BEGIN SELECT RAISE(ABORT, 'actas: an entry must name its people, and say so where an actor acts or nobody asked'); END;
 CREATE TRIGGER entries_refuse_gap BEFORE INSERT ON entries
-WHEN NEW.resource_version IS NOT NULL AND NEW.resource_version
-    <> 1 + COALESCE((SELECT MAX(resource_version) FROM entries WHERE resource_id = NEW.resource_id), 0)
-BEGIN SELECT RAISE(ABORT, 'actas: an entry must carry the version after the last one'); END;
+WHEN NEW.resource_version IS NOT NULL AND (NEW.resource_type NOT IN ('article', 'user') OR NEW.resource_version
+    <> 1 + COALESCE((SELECT MAX(resource_version) FROM entries WHERE resource_id = NEW.resource_id), 0))
+BEGIN SELECT RAISE(ABORT, 'actas: an entry of a row must carry the version after the last one, and no other entry any'); END;
 CREATE TRIGGER entries_refuse_backdating AFTER INSERT ON entries
 WHEN EXISTS (SELECT 1 FROM entries WHERE seq > NEW.seq)
 BEGIN SELECT RAISE(ABORT, 'actas: an entry must come after the last one'); END;
@@ -73,13 +84,15 @@ CREATE INDEX users_by_role ON users (role, id);
 CREATE INDEX users_by_status ON users (status, id);
 
 CREATE TRIGGER users_check_insert BEFORE INSERT ON users
-WHEN NEW.version <> 1 OR EXISTS (SELECT 1 FROM users WHERE id = NEW.id OR email_key = NEW.email_key)
+WHEN NEW.version <> 1 OR EXISTS (SELECT 1 FROM users WHERE id = NEW.id OR email_key = NEW.email_key OR rowid = NEW.rowid)
     OR EXISTS (SELECT 1 FROM entries WHERE resource_id = NEW.id AND resource_version > 1)
-BEGIN SELECT RAISE(ABORT, 'actas: a new user must be new and have version 1'); END;
+    OR NOT EXISTS (SELECT 1 FROM entries WHERE resource_id = NEW.id AND resource_version = 1 AND resource_type = 'user')
+BEGIN SELECT RAISE(ABORT, 'actas: a new user must be new, have version 1, and have its entry'); END;
 CREATE TRIGGER users_check_update BEFORE UPDATE ON users
-WHEN NEW.version <> OLD.version + 1 OR NEW.id <> OLD.id OR NEW.created_at <> OLD.created_at
+WHEN NEW.version <> OLD.version + 1 OR NEW.id <> OLD.id OR NEW.rowid <> OLD.rowid OR NEW.created_at <> OLD.created_at
     OR EXISTS (SELECT 1 FROM users WHERE email_key = NEW.email_key AND id <> OLD.id)
-BEGIN SELECT RAISE(ABORT, 'actas: a user changes only with its version raised by one'); END;
+    OR NOT EXISTS (SELECT 1 FROM entries WHERE resource_id = NEW.id AND resource_version = NEW.version AND resource_type = 'user')
+BEGIN SELECT RAISE(ABORT, 'actas: a user changes only with its version raised by one, and with the entry of it'); END;
 CREATE TRIGGER users_refuse_delete BEFORE DELETE ON users
 BEGIN SELECT RAISE(ABORT, 'actas: users are disabled, never deleted'); END;
 
@@ -126,14 +139,19 @@ CREATE INDEX sessions_open ON sessions (expires_at) WHERE ended_at IS NULL;
 
 -- An impersonation starts from a live own session of its actor: nesting can't be written down.
 CREATE TRIGGER sessions_check_insert BEFORE INSERT ON sessions
-WHEN EXISTS (SELECT 1 FROM sessions WHERE id = NEW.id)
+WHEN EXISTS (SELECT 1 FROM sessions WHERE id = NEW.id OR rowid = NEW.rowid)
+    OR (NEW.actor_id IS NULL) <> (NEW.original_session_id IS NULL) OR NEW.actor_id = NEW.subject_id
     OR (NEW.actor_id IS NOT NULL AND NOT EXISTS (
         SELECT 1 FROM sessions WHERE id = NEW.original_session_id AND subject_id = NEW.actor_id AND actor_id IS NULL AND ended_at IS NULL))
 BEGIN SELECT RAISE(ABORT, 'actas: a new session must be new, and an impersonation needs a live own session of its actor'); END;
 CREATE TRIGGER sessions_check_update BEFORE UPDATE ON sessions
-WHEN OLD.ended_at IS NOT NULL OR NEW.id <> OLD.id OR NEW.subject_id <> OLD.subject_id OR NEW.actor_id IS NOT OLD.actor_id
-    OR NEW.original_session_id IS NOT OLD.original_session_id OR NEW.mode IS NOT OLD.mode OR NEW.expires_at > OLD.expires_at
-BEGIN SELECT RAISE(ABORT, 'actas: a session that ended stays so, and its people, bounds and expiry do not change'); END;
+WHEN OLD.ended_at IS NOT NULL OR NEW.id <> OLD.id OR NEW.rowid <> OLD.rowid OR NEW.subject_id <> OLD.subject_id
+    OR NEW.actor_id IS NOT OLD.actor_id OR NEW.original_session_id IS NOT OLD.original_session_id OR NEW.mode IS NOT OLD.mode
+    OR NEW.reason IS NOT OLD.reason OR NEW.ticket IS NOT OLD.ticket OR NEW.started_at <> OLD.started_at
+    OR NEW.expires_at > OLD.expires_at
+BEGIN SELECT RAISE(ABORT, 'actas: a session that ended stays so, and its people, terms and expiry do not change'); END;
+CREATE TRIGGER sessions_refuse_delete BEFORE DELETE ON sessions
+BEGIN SELECT RAISE(ABORT, 'actas: sessions are ended, never deleted'); END;
 
 -- What logout gives back: the exact bytes that were signed, and never the signature. A row is the way back still open; whoever
 -- deletes it gets the token.
@@ -195,12 +213,17 @@ CREATE INDEX articles_by_editor ON articles (editor_id, id);
 CREATE INDEX articles_by_status ON articles (status, id);
 
 CREATE TRIGGER articles_check_insert BEFORE INSERT ON articles
-WHEN NEW.version <> 1 OR EXISTS (SELECT 1 FROM articles WHERE id = NEW.id)
+WHEN NEW.version <> 1 OR EXISTS (SELECT 1 FROM articles WHERE id = NEW.id OR rowid = NEW.rowid) OR NEW.editor_id = NEW.author_id
     OR EXISTS (SELECT 1 FROM entries WHERE resource_id = NEW.id AND resource_version > 1)
-BEGIN SELECT RAISE(ABORT, 'actas: a new article must be new and have version 1'); END;
+    OR NOT EXISTS (SELECT 1 FROM entries WHERE resource_id = NEW.id AND resource_version = 1 AND resource_type = 'article')
+BEGIN SELECT RAISE(ABORT, 'actas: a new article must be new, have version 1, and have its entry'); END;
 CREATE TRIGGER articles_check_update BEFORE UPDATE ON articles
-WHEN NEW.version <> OLD.version + 1 OR NEW.id <> OLD.id OR NEW.created_at <> OLD.created_at OR NEW.author_id <> OLD.author_id
-BEGIN SELECT RAISE(ABORT, 'actas: an article changes only with its version raised by one'); END;
+WHEN NEW.version <> OLD.version + 1 OR NEW.id <> OLD.id OR NEW.rowid <> OLD.rowid OR NEW.created_at <> OLD.created_at
+    OR NEW.author_id <> OLD.author_id OR NEW.editor_id = NEW.author_id
+    OR NOT EXISTS (
+        SELECT 1 FROM entries WHERE resource_id = NEW.id AND resource_version = NEW.version AND resource_type = 'article'
+            AND action <> 'article.deleted')
+BEGIN SELECT RAISE(ABORT, 'actas: an article changes only with its version raised by one, and with the entry of it'); END;
 CREATE TRIGGER articles_check_delete BEFORE DELETE ON articles
 WHEN NOT EXISTS (
     SELECT 1 FROM entries WHERE resource_id = OLD.id AND resource_version = OLD.version + 1 AND action = 'article.deleted')

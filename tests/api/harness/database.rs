@@ -122,6 +122,18 @@ impl Database {
         on_connection!(self, |connection| sql_query(sql).execute(&mut connection))
     }
 
+    /// Runs statements one after the other on one connection, and stops at the first that is refused.
+    pub fn script(&self, sql: &str) -> Result<(), String> {
+        on_connection!(self, |connection| connection.batch_execute(sql))
+    }
+
+    /// The first column of every row that `sql` answers, as text.
+    pub fn lines(&self, sql: &str) -> Vec<String> {
+        let ask = || on_connection!(self, |connection| sql_query(sql).load::<Line>(&mut connection));
+        let lines = ask().unwrap_or_else(|why| panic!("{sql}: {why}"));
+        lines.into_iter().map(|line| line.value.unwrap_or_default()).collect()
+    }
+
     /// The number that `sql`, such as `SELECT count(*) FROM users`, answers.
     pub fn number(&self, sql: &str) -> i64 {
         let ask = || {

@@ -299,6 +299,19 @@ impl Office {
         self.instance.database.execute(sql)
     }
 
+    /// Runs statements one after the other on one connection past Actas, and stops at the first that is refused.
+    ///
+    /// # Errors
+    /// Why the database refused it.
+    pub fn db_script(&self, sql: &str) -> Result<(), String> {
+        self.instance.database.script(sql)
+    }
+
+    /// Every row that `sql` answers with one column, named `value`, as text.
+    pub fn db_lines(&self, sql: &str) -> Vec<String> {
+        self.instance.database.lines(sql)
+    }
+
     /// The number that `sql`, such as `SELECT count(*) FROM users`, answers.
     pub fn db_count(&self, sql: &str) -> i64 {
         self.instance.database.number(sql)

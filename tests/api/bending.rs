@@ -1,0 +1,426 @@
+//! A database client in hand that is not Actas: what it can't do to the history, and to what the history tells of.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use serde_json::json;
+
+use super::articles::draft;
+use crate::harness::{Backend, Office};
+
+api_tests! {
+    whoever_writes_the_entry_first_can_change_a_row,
+    an_entry_is_never_changed_deleted_or_replaced,
+    an_entry_comes_after_the_last_one,
+    versions_have_no_gaps_and_belong_to_rows,
+    an_entry_names_its_people_and_says_so,
+    an_article_changes_only_with_the_entry_of_its_next_version,
+    a_user_changes_only_with_the_entry_of_its_next_version,
+    a_new_row_needs_its_first_entry,
+    an_article_goes_only_with_the_entry_of_its_deletion_and_never_comes_back,
+    a_user_is_never_deleted,
+    [sqlite] no_row_is_replaced_by_its_place,
+    a_session_that_ended_stays_so,
+    an_impersonation_starts_from_a_live_own_session_of_its_actor,
+}
+
+/// How a client of SQLite may have set itself up. All of it is its own choice; none is a choice on Postgres.
+const MANNERS: [&str; 4] = [
+    "PRAGMA foreign_keys = ON; PRAGMA recursive_triggers = ON;",
+    "PRAGMA foreign_keys = ON; PRAGMA recursive_triggers = OFF;",
+    "PRAGMA foreign_keys = OFF; PRAGMA recursive_triggers = OFF;",
+    "PRAGMA foreign_keys = OFF; PRAGMA recursive_triggers = OFF; PRAGMA ignore_check_constraints = ON;",
+];
+
+fn manners(office: &Office) -> &'static [&'static str] {
+    match office.backend() {
+        Backend::Sqlite => &MANNERS,
+        Backend::Postgres => &[""],
+    }
+}
+
+/// Demands that the database refuses these statements, in one transaction and however the client has set itself up.
+#[track_caller]
+fn refused(office: &Office, sql: &str) {
+    for manners in manners(office) {
+        let before = everything(office);
+        let result = office.db_script(&format!("{manners} BEGIN; {sql}; COMMIT"));
+        assert!(result.is_err(), "accepted, with {manners:?}: {sql}");
+        assert_eq!(everything(office), before, "something stayed of it: {sql}");
+    }
+}
+
+fn refused_on(backend: Backend, office: &Office, sql: &str) {
+    if office.backend() == backend {
+        refused(office, sql);
+    }
+}
+
+/// What is in the database, in short.
+fn everything(office: &Office) -> Vec<String> {
+    let text = |columns: &str, table: &str| {
+        let columns: Vec<String> = columns.split(' ').map(|column| format!("COALESCE(CAST({column} AS TEXT), '-')")).collect();
+        office.db_lines(&format!("SELECT {} AS value FROM {table} ORDER BY 1", columns.join(" || '|' || ")))
+    };
+    [
+        text("seq id action resource_id resource_version subject_id actor_id note changes", "entries"),
+        text("id title status author_id editor_id version created_at", "articles"),
+        text("id email display_name role status version created_at", "users"),
+        text("id subject_id actor_id original_session_id mode reason ticket started_at expires_at ended_at end_cause", "sessions"),
+    ]
+    .concat()
+}
+
+fn new_id() -> String {
+    static MADE: AtomicU32 = AtomicU32::new(0);
+    format!("019aa0f0-0000-7000-8000-{:012x}", MADE.fetch_add(1, Ordering::Relaxed))
+}
+
+/// A well-formed entry as the command line would write it.
+fn entry(action: &str, resource_id: &str, version: &str) -> String {
+    let id = new_id();
+    let resource_type = action.split('.').next().unwrap();
+    format!(
+        "INSERT INTO entries (id, occurred_at, origin, action, resource_type, resource_id, resource_version, note, changes)
+         VALUES ('{id}', '2026-11-23 10:00:00', 'cli', '{action}', '{resource_type}', '{resource_id}', {version}, 'by hand', '{{}}')"
+    )
+}
+
+fn id_of(path: &str) -> &str {
+    path.rsplit('/').next().unwrap()
+}
+
+fn whoever_writes_the_entry_first_can_change_a_row(office: &Office) {
+    // The control: what the other tests try is refused for what it lacks, and not for how it is written.
+    let (admin, author) = (office.administrator(), office.author());
+    for (number, manners) in manners(office).iter().enumerate() {
+        let path = draft(&author);
+        let id = id_of(&path);
+        let update = format!("UPDATE articles SET title = 'By hand', version = 2 WHERE id = '{id}'");
+        office.db_script(&format!("{manners} BEGIN; {}; {update}; COMMIT", entry("article.updated", id, "2"))).unwrap();
+        assert_eq!(author.get(&path).expect(200).str("title"), "By hand");
+        let delete = format!("DELETE FROM articles WHERE id = '{id}'");
+        office.db_script(&format!("{manners} BEGIN; {}; {delete}; COMMIT", entry("article.deleted", id, "3"))).unwrap();
+        author.get(&path).problem(404, "not_found");
+        let history = admin.get(&format!("{path}/history")).expect(200);
+        assert_eq!(history.items().len(), 3);
+        assert_eq!((history.str("items/0/note"), history.str("items/0/origin")), ("by hand", "cli"));
+
+        let version = number + 2;
+        let rename = format!("UPDATE users SET display_name = 'Hand {version}', version = {version} WHERE id = '{}'", author.id);
+        let entry = entry("user.updated", &author.id, &version.to_string());
+        office.db_script(&format!("{manners} BEGIN; {entry}; {rename}; COMMIT")).unwrap();
+    }
+}
+
+fn an_entry_is_never_changed_deleted_or_replaced(office: &Office) {
+    let author = office.author();
+    let path = draft(&author);
+    let id = id_of(&path);
+    let of_it = format!("resource_id = '{id}'");
+    refused(office, &format!("UPDATE entries SET subject_name = 'Somebody Else' WHERE {of_it}"));
+    refused(office, &format!("UPDATE entries SET changes = changes WHERE {of_it}"));
+    refused(office, "UPDATE entries SET occurred_at = '2020-01-01 00:00:00'");
+    refused(office, &format!("DELETE FROM entries WHERE {of_it}"));
+    refused(office, "DELETE FROM entries");
+    refused(office, "DELETE FROM entries WHERE resource_type = 'session'");
+    let columns = "id, occurred_at, origin, action, resource_type, resource_id, resource_version, note, changes";
+    let copy = "'2026-11-23 10:00:00', 'cli', 'article.updated', 'article'";
+    for kind in ["REPLACE INTO", "INSERT OR REPLACE INTO", "INSERT OR IGNORE INTO", "INSERT INTO"] {
+        let by_seq = format!(
+            "{kind} entries (seq, {columns}) SELECT seq, '{}', {copy}, '{id}', NULL, 'n', '{{}}' FROM entries WHERE {of_it}",
+            new_id()
+        );
+        let by_id = format!("{kind} entries ({columns}) SELECT id, {copy}, '{id}', NULL, 'n', '{{}}' FROM entries WHERE {of_it}");
+        let by_version = format!("{kind} entries ({columns}) VALUES ('{}', {copy}, '{id}', 1, 'n', '{{}}')", new_id());
+        for sql in [by_seq, by_id, by_version] {
+            refused_on(Backend::Sqlite, office, &sql);
+        }
+    }
+    refused_on(Backend::Sqlite, office, &format!("UPDATE OR REPLACE entries SET seq = 1 WHERE {of_it}"));
+    refused_on(Backend::Sqlite, office, &format!("UPDATE OR IGNORE entries SET note = 'x' WHERE {of_it}"));
+    refused_on(Backend::Postgres, office, "TRUNCATE entries");
+    refused_on(Backend::Postgres, office, "TRUNCATE entries CASCADE");
+    let upsert = format!("INSERT INTO entries ({columns}) SELECT id, {copy}, '{id}', NULL, 'n', '{{}}' FROM entries WHERE {of_it}");
+    refused(office, &format!("{upsert} ON CONFLICT (id) DO UPDATE SET note = 'bent'"));
+}
+
+fn an_entry_comes_after_the_last_one(office: &Office) {
+    office.author();
+    let (head, tail) = ("INSERT INTO entries (seq, id, occurred_at, origin, action, resource_type, resource_id, note, changes)", "VALUES");
+    let overriding = if office.backend() == Backend::Postgres { "OVERRIDING SYSTEM VALUE" } else { "" };
+    for seq in ["0", "-1"] {
+        let values = format!("({seq}, '{}', '2020-01-01 00:00:00', 'cli', 'session.ended', 'session', 'x', 'n', '{{}}')", new_id());
+        refused(office, &format!("{head} {overriding} {tail} {values}"));
+    }
+    refused_on(
+        Backend::Postgres,
+        office,
+        &format!("{head} {tail} (9, '{}', now(), 'cli', 'session.ended', 'session', 'x', 'n', '{{}}')", new_id()),
+    );
+}
+
+fn versions_have_no_gaps_and_belong_to_rows(office: &Office) {
+    let author = office.author();
+    let path = draft(&author);
+    let id = id_of(&path);
+    for version in ["1", "3", "0", "-1"] {
+        refused(office, &entry("article.updated", id, version));
+    }
+    refused(office, &entry("article.created", &new_id(), "2"));
+    refused(office, &format!("{}; {}", entry("article.updated", id, "2"), entry("article.updated", id, "2")));
+    for action in ["session.started", "impersonation.started", "key.created"] {
+        refused(office, &entry(action, &new_id(), "1"));
+    }
+}
+
+fn an_entry_names_its_people_and_says_so(office: &Office) {
+    let columns = "id, occurred_at, origin, action, resource_type, resource_id, changes, \
+                   subject_id, subject_email, subject_name, actor_id, actor_email, actor_name, impersonation_id, note";
+    let insert = |origin: &str, people: &str| {
+        let id = new_id();
+        format!(
+            "INSERT INTO entries ({columns}) VALUES \
+             ('{id}', '2026-11-23 10:00:00', '{origin}', 'session.ended', 'session', 'x', '{{}}', {people})"
+        )
+    };
+    let (ed, ada) = ("'ed', 'ed@x.org', 'Ed'", "'ada', 'ada@x.org', 'Ada'");
+    let nobody = "NULL, NULL, NULL";
+    for (origin, people) in [
+        ("api", format!("{ed}, {ada}, 'i', NULL")),
+        ("api", format!("{ed}, {ada}, 'i', ''")),
+        ("api", format!("{ed}, {ada}, NULL, 'Ada acting as Ed'")),
+        ("api", format!("{ed}, {nobody}, 'i', 'somebody acting as Ed'")),
+        ("api", format!("{nobody}, {ada}, 'i', 'Ada acting as nobody'")),
+        ("api", format!("{ed}, {ed}, 'i', 'Ed acting as Ed'")),
+        ("api", format!("'ed', NULL, NULL, {nobody}, NULL, NULL")),
+        ("api", format!("{ed}, 'ada', NULL, NULL, 'i', 'Ada acting as Ed'")),
+        ("cli", format!("{ed}, {nobody}, NULL, 'by hand'")),
+        ("cli", format!("{nobody}, {nobody}, NULL, NULL")),
+        ("system", format!("{nobody}, {nobody}, NULL, ''")),
+        ("elsewhere", format!("{nobody}, {nobody}, NULL, 'by hand'")),
+    ] {
+        refused(office, &insert(origin, &people));
+    }
+    for (origin, people) in
+        [("api", format!("{ed}, {ada}, 'i', 'Ada acting as Ed'")), ("cli", format!("{nobody}, {nobody}, NULL, 'by hand'"))]
+    {
+        office.db_execute(&insert(origin, &people)).unwrap();
+    }
+}
+
+/// Everything that may be tried on the row `id` at version 1 of `table`, whose entries are about a `resource`.
+fn a_row_changes_only_with_its_entry(office: &Office, table: &str, resource: &str, id: &str, set: &str) {
+    let update = |more: &str| format!("UPDATE {table} SET {set}{more} WHERE id = '{id}'");
+    let updated = format!("{resource}.updated");
+    refused(office, &update(""));
+    refused(office, &update(", version = 1"));
+    refused(office, &update(", version = 2"));
+    refused(office, &update(", version = 3"));
+    refused(office, &format!("{}; {}", update(", version = 2"), entry(&updated, id, "2")));
+    refused(office, &format!("{}; {}", entry(&updated, id, "2"), update("")));
+    refused(office, &format!("{}; {}", entry(&updated, &new_id(), "1"), update(", version = 2")));
+    refused(office, &format!("{}; {}", entry(&updated, id, "NULL"), update(", version = 2")));
+    let both = format!("{}; {}", entry(&updated, id, "2"), entry(&updated, id, "3"));
+    refused(office, &format!("{both}; {}", update(", version = 3")));
+    let other = if resource == "article" { "user.updated" } else { "article.updated" };
+    refused(office, &format!("{}; {}", entry(other, id, "2"), update(", version = 2")));
+    refused(office, &format!("{}; {}", entry("article.deleted", id, "2"), update(", version = 2")));
+    let with_entry = |more: &str| format!("{}; {}", entry(&updated, id, "2"), update(&format!(", version = 2, {more}")));
+    refused(office, &with_entry(&format!("id = '{}'", new_id())));
+    refused(office, &with_entry("created_at = '2020-01-01 00:00:00'"));
+    for kind in ["OR REPLACE", "OR IGNORE"] {
+        refused_on(Backend::Sqlite, office, &format!("UPDATE {kind} {table} SET {set}, version = 2 WHERE id = '{id}'"));
+    }
+    refused_on(Backend::Sqlite, office, &format!("PRAGMA defer_foreign_keys = ON; {}", update(", version = 2")));
+    refused_on(Backend::Postgres, office, &format!("SET CONSTRAINTS ALL DEFERRED; {}", update(", version = 2")));
+}
+
+fn an_article_changes_only_with_the_entry_of_its_next_version(office: &Office) {
+    let (author, other) = (office.author(), office.author());
+    let path = draft(&author);
+    let id = id_of(&path);
+    a_row_changes_only_with_its_entry(office, "articles", "article", id, "status = 'published'");
+    for change in [format!("author_id = '{}'", other.id), format!("editor_id = '{}'", author.id)] {
+        refused(office, &format!("{}; UPDATE articles SET version = 2, {change} WHERE id = '{id}'", entry("article.updated", id, "2")));
+    }
+    author.patch(&path, json!({ "title": "Goes on" })).expect(200);
+}
+
+fn a_user_changes_only_with_the_entry_of_its_next_version(office: &Office) {
+    let (author, other) = (office.author(), office.author());
+    a_row_changes_only_with_its_entry(office, "users", "user", &author.id, "role = 'administrator'");
+    let taken = format!("email_key = '{}', version = 2", other.email);
+    for kind in ["", "OR REPLACE"] {
+        let update = format!("UPDATE {kind} users SET {taken} WHERE id = '{}'", author.id);
+        let sql = format!("{}; {update}", entry("user.updated", &author.id, "2"));
+        if kind.is_empty() { refused(office, &sql) } else { refused_on(Backend::Sqlite, office, &sql) }
+    }
+    author.get("/v1/me").expect(200);
+}
+
+fn a_new_row_needs_its_first_entry(office: &Office) {
+    let author = office.author();
+    let time = "'2026-11-23 10:00:00'";
+    let article = |id: &str, version: u32| {
+        format!("articles VALUES ('{id}', 't', '', '', 't', 'published', '{}', NULL, {version}, {time}, {time})", author.id)
+    };
+    let user = |id: &str, version: u32| {
+        format!("users VALUES ('{id}', '{id}@x.org', '{id}@x.org', 'X', 'x', 'administrator', 'active', {version}, {time}, {time})")
+    };
+    type Row<'a> = &'a dyn Fn(&str, u32) -> String;
+    let rows: [(Row<'_>, &str); 2] = [(&article, "article.created"), (&user, "user.created")];
+    for (row, action) in rows {
+        let id = new_id();
+        for kind in ["INSERT INTO", "INSERT OR REPLACE INTO", "INSERT OR IGNORE INTO"] {
+            if kind == "INSERT INTO" || office.backend() == Backend::Sqlite {
+                refused(office, &format!("{kind} {}", row(&id, 1)));
+                refused(office, &format!("{kind} {}", row(&id, 2)));
+                refused(office, &format!("{kind} {}; {}", row(&id, 1), entry(action, &id, "1")));
+                refused(office, &format!("{}; {}; {kind} {}", entry(action, &id, "1"), entry(action, &id, "2"), row(&id, 2)));
+            }
+        }
+        let other = if action == "article.created" { "user.created" } else { "article.created" };
+        refused(office, &format!("{}; INSERT INTO {}", entry(other, &id, "1"), row(&id, 1)));
+        office.db_script(&format!("BEGIN; {}; INSERT INTO {}; COMMIT", entry(action, &id, "1"), row(&id, 1))).unwrap();
+    }
+}
+
+fn an_article_goes_only_with_the_entry_of_its_deletion_and_never_comes_back(office: &Office) {
+    let author = office.author();
+    let path = draft(&author);
+    let id = id_of(&path);
+    let delete = format!("DELETE FROM articles WHERE id = '{id}'");
+    refused(office, &delete);
+    refused(office, &format!("{}; {delete}", entry("article.updated", id, "2")));
+    refused(office, &format!("{delete}; {}", entry("article.deleted", id, "2")));
+    refused(office, &format!("{}; {delete}", entry("article.deleted", &new_id(), "1")));
+    refused_on(Backend::Postgres, office, "TRUNCATE articles");
+    refused_on(Backend::Postgres, office, "TRUNCATE articles CASCADE");
+    refused(office, "DELETE FROM articles");
+
+    author.delete(&path).expect(204);
+    let row = |version: u32| {
+        let time = "'2026-11-23 10:00:00'";
+        format!("INSERT INTO articles VALUES ('{id}', 't', '', '', 't', 'draft', '{}', NULL, {version}, {time}, {time})", author.id)
+    };
+    for version in 1..=3 {
+        refused(office, &row(version));
+    }
+    refused(office, &format!("{}; {}", entry("article.created", id, "3"), row(3)));
+    author.get(&path).problem(404, "not_found");
+}
+
+fn a_user_is_never_deleted(office: &Office) {
+    let author = office.author();
+    let orphan = format!("DELETE FROM refresh_tokens; DELETE FROM credentials; DELETE FROM users WHERE id = '{}'", author.id);
+    refused(office, &orphan);
+    refused(office, "DELETE FROM users");
+    refused(office, &format!("{}; DELETE FROM users WHERE id = '{}'", entry("user.deleted", &author.id, "2"), author.id));
+    refused_on(Backend::Postgres, office, "TRUNCATE users CASCADE");
+    let columns = "id, email, email_key, display_name, search, role, status, version, created_at, updated_at";
+    for changed in ["'019aa0f0-0000-7000-8000-00000000ffff', email, email_key", "id, 'x@x.org', 'x@x.org'"] {
+        let copy = format!(
+            "SELECT {changed}, display_name, search, role, status, 1, created_at, updated_at FROM users WHERE id = '{}'",
+            author.id
+        );
+        refused_on(Backend::Sqlite, office, &format!("REPLACE INTO users ({columns}) {copy}"));
+        let created = entry("user.created", "019aa0f0-0000-7000-8000-00000000ffff", "1");
+        refused_on(Backend::Sqlite, office, &format!("{created}; REPLACE INTO users ({columns}) {copy}"));
+    }
+    author.get("/v1/me").expect(200);
+}
+
+/// Every table of SQLite has a rowid beside its key, and a conflict there replaces a row as well.
+fn no_row_is_replaced_by_its_place(office: &Office) {
+    let author = office.author();
+    let (one, other) = (draft(&author), draft(&author));
+    let (one, other) = (id_of(&one), id_of(&other));
+    let place = |id: &str| office.db_count(&format!("SELECT rowid FROM articles WHERE id = '{id}'"));
+    let entry_of_one = entry("article.updated", one, "2");
+    refused(office, &format!("{entry_of_one}; UPDATE OR REPLACE articles SET version = 2, rowid = {} WHERE id = '{one}'", place(other)));
+    let (new, time) = (new_id(), "'2026-11-23 10:00:00'");
+    let columns = "rowid, id, title, abstract, body, search, status, author_id, version, created_at, updated_at";
+    let values = format!("{}, '{new}', 't', '', '', 't', 'draft', '{}', 1, {time}, {time}", place(other), author.id);
+    refused(office, &format!("{}; REPLACE INTO articles ({columns}) VALUES ({values})", entry("article.created", &new, "1")));
+
+    let editor = office.editor();
+    let place_of_user = office.db_count(&format!("SELECT rowid FROM users WHERE id = '{}'", editor.id));
+    let replace = format!("UPDATE OR REPLACE users SET version = 2, rowid = {place_of_user} WHERE id = '{}'", author.id);
+    refused(office, &format!("{}; {replace}", entry("user.updated", &author.id, "2")));
+    let place_of_session = office.db_count(&format!("SELECT rowid FROM sessions WHERE id = '{}'", editor.session_id));
+    let replace = format!("UPDATE OR REPLACE sessions SET rowid = {place_of_session} WHERE id = '{}'", author.session_id);
+    refused(office, &replace);
+    editor.get("/v1/me").expect(200);
+}
+
+fn a_session_that_ended_stays_so(office: &Office) {
+    let (admin, editor) = (office.administrator(), office.editor());
+    let (ended, live) = (office.impersonate(&admin, &editor), office.impersonate(&admin, &editor));
+    ended.log_out().expect(200);
+    let gone = editor.log_in_again();
+    gone.log_out().expect(204);
+    for id in [&ended.id, &gone.session_id] {
+        let of_it = format!("WHERE id = '{id}'");
+        refused(office, &format!("UPDATE sessions SET ended_at = NULL, end_cause = NULL, ended_by_id = NULL {of_it}"));
+        refused(office, &format!("UPDATE sessions SET ended_at = '2030-01-01 00:00:00' {of_it}"));
+        refused(office, &format!("UPDATE sessions SET end_cause = 'expired' {of_it}"));
+        refused(office, &format!("UPDATE sessions SET last_used_at = '2030-01-01 00:00:00' {of_it}"));
+        refused(office, &format!("DELETE FROM ways_back; DELETE FROM refresh_tokens; DELETE FROM sessions {of_it}"));
+        let revived = format!(
+            "REPLACE INTO sessions (id, subject_id, started_at, expires_at, last_used_at) \
+             SELECT id, subject_id, started_at, expires_at, last_used_at FROM sessions {of_it}"
+        );
+        refused_on(Backend::Sqlite, office, &revived);
+    }
+    let of_live = format!("WHERE id = '{}'", live.id);
+    for change in [
+        format!("actor_id = '{}'", editor.id),
+        "actor_id = NULL, original_session_id = NULL, mode = NULL, reason = NULL, ticket = NULL".to_owned(),
+        format!("subject_id = '{}'", office.author().id),
+        format!("original_session_id = '{}'", editor.session_id),
+        "mode = 'read_only'".to_owned(),
+        "reason = 'a better one'".to_owned(),
+        "ticket = NULL".to_owned(),
+        "started_at = '2020-01-01 00:00:00'".to_owned(),
+        "expires_at = '2099-01-01 00:00:00'".to_owned(),
+        format!("id = '{}'", new_id()),
+    ] {
+        refused(office, &format!("UPDATE sessions SET {change} {of_live}"));
+    }
+    refused_on(Backend::Postgres, office, "TRUNCATE sessions CASCADE");
+    ended.get("/v1/me").problem(401, "impersonation_ended");
+    gone.get("/v1/me").problem(401, "session_ended");
+    live.get("/v1/me").expect(200);
+}
+
+fn an_impersonation_starts_from_a_live_own_session_of_its_actor(office: &Office) {
+    let (admin, editor, author) = (office.administrator(), office.editor(), office.author());
+    let gone = admin.log_in_again();
+    gone.log_out().expect(204);
+    let acting = office.impersonate(&admin, &editor);
+    let insert = |actor: &str, original: &str| {
+        let (id, time) = (new_id(), "'2099-01-01 00:00:00'");
+        format!(
+            "INSERT INTO sessions (id, subject_id, actor_id, original_session_id, mode, started_at, expires_at, last_used_at) \
+             VALUES ('{id}', '{}', {actor}, {original}, 'full', {time}, {time}, {time})",
+            author.id
+        )
+    };
+    let quoted = |id: &str| format!("'{id}'");
+    let actor = quoted(&admin.id);
+    for (actor, original) in [
+        // Without an original, from no session, from one that ended, and from another's.
+        (&actor, "NULL".to_owned()),
+        (&actor, quoted(&new_id())),
+        (&actor, quoted(&gone.session_id)),
+        (&actor, quoted(&editor.session_id)),
+        // Nested, as oneself and as the subject; of oneself; without an actor.
+        (&actor, quoted(&acting.id)),
+        (&quoted(&editor.id), quoted(&acting.id)),
+        (&quoted(&author.id), quoted(&author.session_id)),
+        (&"NULL".to_owned(), quoted(&admin.session_id)),
+    ] {
+        refused(office, &insert(actor, &original));
+    }
+    office.db_execute(&insert(&actor, &quoted(&admin.session_id))).expect("the control");
+}
