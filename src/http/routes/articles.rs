@@ -28,9 +28,12 @@ fn shown(ctx: &Ctx, article: domain::article::Article) -> Result<Article> {
 #[serde(deny_unknown_fields, default)]
 #[into_params(parameter_in = Query)]
 pub struct ArticleQuery {
+    /// Those in this status.
     status: Option<ArticleStatus>,
+    /// Those of this author.
     #[param(value_type = Option<uuid::Uuid>)]
     author: Option<UserId>,
+    /// Those given to this editor.
     #[param(value_type = Option<uuid::Uuid>)]
     editor: Option<UserId>,
     /// Part of the title or of the abstract, in any case.
@@ -103,6 +106,8 @@ pub async fn create_article(auth: Authorized<CreateArticle>, body: Body<CreateAr
 }
 
 /// Show an article
+///
+/// With what the caller's subject may do with it, and why not. To who may not see it, it does not exist.
 #[utoipa::path(
     tag = "articles",
     params(("id" = uuid::Uuid, Path, description = "The article")),

@@ -21,11 +21,11 @@ use crate::service::impersonations::{self, Filter};
 pub struct ImpersonateRequest {
     /// One line of 1 to 500 characters. Required unless the server's settings say otherwise.
     #[serde(default)]
-    #[schema(max_length = 500, examples("Ed can't accept the article about tides"))]
+    #[schema(min_length = 1, max_length = 500, examples("Ed can't accept the article about tides"))]
     reason: Option<String>,
     /// The support ticket that this belongs to.
     #[serde(default)]
-    #[schema(max_length = 100, examples("HELP-42"))]
+    #[schema(min_length = 1, max_length = 100, examples("HELP-42"))]
     ticket: Option<String>,
     /// Cut to the remaining life of the token that starts it.
     #[serde(default)]
@@ -75,6 +75,7 @@ pub async fn start_impersonation(
 #[serde(deny_unknown_fields, default)]
 #[into_params(parameter_in = Query)]
 pub struct ImpersonationQuery {
+    /// Those that still run, or those that are over.
     status: Option<ImpersonationStatus>,
     /// Who acted.
     #[param(value_type = Option<uuid::Uuid>)]
@@ -91,7 +92,7 @@ pub struct ImpersonationQuery {
 
 /// List impersonations
 ///
-/// Live and past ones, newest first. Needs `impersonations:read`.
+/// Live and past ones, newest first.
 #[utoipa::path(
     tag = "impersonations",
     params(ImpersonationQuery),

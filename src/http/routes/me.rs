@@ -40,6 +40,8 @@ pub struct Paging {
 }
 
 /// List one's own live sessions
+///
+/// Newest first; `current` is the one of the request. Under impersonation they are the subject's.
 #[utoipa::path(
     tag = "me",
     params(Paging),

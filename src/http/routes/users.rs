@@ -27,7 +27,9 @@ pub struct UserQuery {
     q: Option<String>,
     /// The whole e-mail address, in any case.
     email: Option<String>,
+    /// Those with this role.
     role: Option<Role>,
+    /// Those who may log in, or those who may not.
     status: Option<UserStatus>,
     /// How many items at most.
     #[param(minimum = 1, maximum = 200, default = 50)]
@@ -63,6 +65,8 @@ pub async fn list_users(auth: Authorized<ListUsers>, query: Query<UserQuery>, re
 }
 
 /// Show a user
+///
+/// For a caller who may impersonate, `impersonation` says whether the caller may act as them, and if not, why.
 #[utoipa::path(
     tag = "users",
     params(("id" = uuid::Uuid, Path, description = "The user")),
