@@ -146,7 +146,11 @@ fn description(text: &str, requirements: Option<&Requirements>) -> String {
 fn complete_parameter(parameter: &mut Parameter) {
     if parameter.parameter_in == ParameterIn::Header && parameter.name == "If-Match" {
         // A header is never null.
-        let tag = ObjectBuilder::new().schema_type(Type::String).description(Some("`*`, or a list of entity tags")).examples(["\"3\""]);
+        let tag = ObjectBuilder::new()
+            .schema_type(Type::String)
+            .description(Some("`*`, or a list of entity tags"))
+            .pattern(Some(r#"^(\*|(W/)?"[!#-~]*"(, *(W/)?"[!#-~]*")*)$"#))
+            .examples(["\"3\""]);
         parameter.schema = Some(tag.into());
         parameter.required = Required::False;
     }

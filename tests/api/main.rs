@@ -15,8 +15,9 @@
 mod harness;
 
 mod harness_holds;
+mod openapi;
 mod story;
 
 fn main() -> std::process::ExitCode {
-    harness::run(&[("harness_holds", harness_holds::all()), ("story", story::all())])
+    harness::run(&[("harness_holds", harness_holds::all()), ("openapi", openapi::all()), ("story", story::all())])
 }

@@ -8,6 +8,7 @@
 mod answer;
 mod caller;
 mod database;
+pub mod document;
 mod office;
 mod postgres;
 mod runner;
