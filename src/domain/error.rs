@@ -7,6 +7,7 @@ use super::string_enum;
 
 string_enum! {
     /// A problem's stable name: its `code`, and the end of its `type`.
+    #[schema(as = ProblemCode)]
     pub enum Code {
         MalformedRequest => "malformed_request",
         UnknownField => "unknown_field",

@@ -9,6 +9,7 @@ use super::{Time, string_enum};
 
 string_enum! {
     /// What an impersonation may do: all that the subject may (less what every impersonation withholds), or only look.
+    #[schema(as = ImpersonationMode)]
     pub enum Mode {
         Full => "full",
         ReadOnly => "read_only",

@@ -22,14 +22,15 @@ pub mod user;
 /// An instant in UTC. The clock that makes them truncates to microseconds, which is what both databases keep.
 pub type Time = chrono::DateTime<chrono::Utc>;
 
-/// Defines an enum whose values have one fixed spelling everywhere: on the wire, in the database and in the logs.
+/// Defines an enum whose values have one fixed spelling everywhere: on the wire, in the database and in the logs. The spelling is a `tt`, because a
+/// `literal` reaches the derives in a group, through which utoipa does not see.
 macro_rules! string_enum {
     (
         $(#[$meta:meta])*
-        pub enum $name:ident { $( $(#[$vmeta:meta])* $variant:ident => $text:literal ),+ $(,)? }
+        pub enum $name:ident { $( $(#[$vmeta:meta])* $variant:ident => $text:tt ),+ $(,)? }
     ) => {
-        $(#[$meta])*
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize, utoipa::ToSchema)]
+        $(#[$meta])*
         pub enum $name { $( $(#[$vmeta])* #[serde(rename = $text)] $variant ),+ }
 
         impl $name {

@@ -5,6 +5,7 @@ use std::net::TcpListener;
 use std::sync::Arc;
 
 use actix_web::dev::Server;
+use actix_web::http::header;
 use actix_web::{App, HttpResponse, web};
 use utoipa::openapi::OpenApi;
 use utoipa_actix_web::AppExt as _;
@@ -90,7 +91,11 @@ pub fn serve(listener: TcpListener, scope: Scope, state: State, layers: Layers, 
         let app = app.configure(|routes| {
             if scope != Scope::Operations {
                 let text = web::Data::from(Arc::new(Text(Arc::clone(&text))));
-                routes.app_data(text).route("/openapi.json", web::get().to(get_document)).service(user_interface());
+                routes
+                    .app_data(text)
+                    .route("/openapi.json", web::get().to(get_document))
+                    .route("/docs", web::get().to(to_docs))
+                    .service(user_interface());
             }
         });
         layered(app, &document, &layers)
@@ -113,8 +118,14 @@ async fn get_document(text: web::Data<Text>) -> HttpResponse {
     HttpResponse::Ok().content_type("application/json").body(text.0.to_string())
 }
 
+/// Without the slash, the page would look for its parts one level too high.
+async fn to_docs() -> HttpResponse {
+    HttpResponse::PermanentRedirect().insert_header((header::LOCATION, "docs/")).finish()
+}
+
 /// Swagger UI at `/docs/`, from the binary itself.
 fn user_interface() -> SwaggerUi {
-    // Relative, so that a proxy's path prefix does no harm.
-    SwaggerUi::new("/docs/{_:.*}").config(UiConfig::from("../openapi.json"))
+    // Relative, so that a proxy's path prefix does no harm. Without the bar that loads other documents, and without the badge of a validator elsewhere.
+    let config = UiConfig::from("../openapi.json").use_base_layout().validator_url("none").deep_linking(true);
+    SwaggerUi::new("/docs/{_:.*}").config(config)
 }

@@ -212,6 +212,7 @@ fn default_retry_after(status: StatusCode) -> Option<u32> {
 
 /// An RFC 9457 problem: what every error answers with, as `application/problem+json`.
 #[derive(Debug, Clone, Serialize, ToSchema)]
+#[schema(as = Problem)]
 pub struct ProblemDocument {
     /// `urn:actas:problem:` and the code.
     #[schema(example = "urn:actas:problem:not_found")]
@@ -269,6 +270,7 @@ impl From<&FieldError> for FieldProblem {
 
 /// One reason why something is refused.
 #[derive(Debug, Clone, Serialize, ToSchema)]
+#[schema(as = Reason)]
 pub struct ReasonDocument {
     /// The reason, for programs.
     pub code: ReasonCode,

@@ -107,7 +107,7 @@ impl User {
 
 /// A discriminator: an enum of one value.
 macro_rules! string_kind {
-    ($(#[$meta:meta])* $name:ident, $text:literal) => {
+    ($(#[$meta:meta])* $name:ident, $text:tt) => {
         $(#[$meta])*
         #[derive(Debug, Clone, Copy, Serialize, ToSchema)]
         pub enum $name {
@@ -142,9 +142,12 @@ pub enum Session {
 pub struct OwnSession {
     #[schema(value_type = uuid::Uuid)]
     pub id: SessionId,
+    #[schema(inline)]
     pub kind: OwnKind,
     pub subject: UserRef,
+    #[schema(inline)]
     pub actor: Null,
+    #[schema(inline)]
     pub impersonation: Null,
     pub permissions: Vec<Permission>,
     /// When the presented access token expires.
@@ -158,6 +161,7 @@ pub struct OwnSession {
 pub struct ImpersonationSession {
     #[schema(value_type = uuid::Uuid)]
     pub id: SessionId,
+    #[schema(inline)]
     pub kind: ImpersonationKind,
     pub subject: UserRef,
     pub actor: UserRef,
@@ -460,7 +464,7 @@ pub enum ChangedValue {
     Text(String),
     Number(i64),
     Texts(Vec<String>),
-    Nothing(Null),
+    Nothing(#[schema(inline)] Null),
 }
 
 impl From<domain::history::Entry> for Entry {

@@ -21,6 +21,7 @@ mod ending;
 mod harness_holds;
 mod impersonation;
 mod logs;
+mod openapi;
 mod postgres_tls;
 mod refresh;
 mod startup;
@@ -38,6 +39,7 @@ fn main() -> std::process::ExitCode {
         ("harness_holds", harness_holds::all()),
         ("impersonation", impersonation::all()),
         ("logs", logs::all()),
+        ("openapi", openapi::all()),
         ("postgres_tls", postgres_tls::all()),
         ("refresh", refresh::all()),
         ("startup", startup::all()),

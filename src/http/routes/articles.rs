@@ -28,9 +28,12 @@ fn shown(ctx: &Ctx, article: domain::article::Article) -> Result<Article> {
 #[serde(deny_unknown_fields, default)]
 #[into_params(parameter_in = Query)]
 pub struct ArticleQuery {
+    /// Those in this status.
     status: Option<ArticleStatus>,
+    /// Those of this author.
     #[param(value_type = Option<uuid::Uuid>)]
     author: Option<UserId>,
+    /// Those given to this editor.
     #[param(value_type = Option<uuid::Uuid>)]
     editor: Option<UserId>,
     /// Part of the title or of the abstract, in any case.
@@ -39,6 +42,7 @@ pub struct ArticleQuery {
     #[param(minimum = 1, maximum = 200, default = 50)]
     limit: Option<u32>,
     /// The `next_cursor` of the page before.
+    #[param(pattern = "^[A-Za-z0-9_-]+$")]
     cursor: Option<String>,
 }
 
@@ -66,11 +70,11 @@ pub async fn list_articles(auth: Authorized<ListArticles>, query: Query<ArticleQ
 #[serde(deny_unknown_fields)]
 pub struct CreateArticleRequest {
     /// One line of 1 to 200 characters.
-    #[schema(min_length = 1, max_length = 200)]
+    #[schema(min_length = 1, max_length = 200, pattern = r"^[^\u0000-\u001f\u007f-\u009f]*$")]
     title: String,
-    #[schema(max_length = 5000)]
+    #[schema(max_length = 5000, pattern = r"^[^\u0000-\u0008\u000b\u000c\u000e-\u001f\u007f-\u009f]*$")]
     r#abstract: String,
-    #[schema(max_length = 100_000)]
+    #[schema(max_length = 100_000, pattern = r"^[^\u0000-\u0008\u000b\u000c\u000e-\u001f\u007f-\u009f]*$")]
     body: String,
 }
 
@@ -103,6 +107,8 @@ pub async fn create_article(auth: Authorized<CreateArticle>, body: Body<CreateAr
 }
 
 /// Show an article
+///
+/// With what the caller's subject may do with it, and why not. To who may not see it, it does not exist.
 #[utoipa::path(
     tag = "articles",
     params(("id" = uuid::Uuid, Path, description = "The article")),
@@ -122,14 +128,14 @@ pub async fn get_article(auth: Authorized<GetArticle>, id: PathId<ArticleId>) ->
 #[serde(deny_unknown_fields)]
 pub struct UpdateArticleRequest {
     #[serde(default)]
-    #[schema(value_type = String, required = false, min_length = 1, max_length = 200)]
+    #[schema(value_type = String, required = false, min_length = 1, max_length = 200, pattern = r"^[^\u0000-\u001f\u007f-\u009f]*$")]
     title: Patch<String>,
     #[serde(default)]
-    #[schema(value_type = String, required = false, max_length = 5000)]
+    #[schema(value_type = String, required = false, max_length = 5000, pattern = r"^[^\u0000-\u0008\u000b\u000c\u000e-\u001f\u007f-\u009f]*$")]
     r#abstract: Patch<String>,
     /// The author's alone to change.
     #[serde(default)]
-    #[schema(value_type = String, required = false, max_length = 100_000)]
+    #[schema(value_type = String, required = false, max_length = 100_000, pattern = r"^[^\u0000-\u0008\u000b\u000c\u000e-\u001f\u007f-\u009f]*$")]
     body: Patch<String>,
 }
 
@@ -198,7 +204,7 @@ pub struct ActionRequest {
     editor_id: Option<String>,
     /// A remark for the history.
     #[serde(default)]
-    #[schema(max_length = 2000)]
+    #[schema(max_length = 2000, pattern = r"^[^\u0000-\u0008\u000b\u000c\u000e-\u001f\u007f-\u009f]*$")]
     comment: Option<String>,
 }
 

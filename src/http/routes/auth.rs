@@ -99,7 +99,7 @@ pub async fn log_out(bearer: Bearer, body: Body<LogoutRequest>) -> Result<HttpRe
 pub struct SetPasswordRequest {
     setup_token: String,
     /// 8 characters to 72 bytes.
-    #[schema(format = Password, min_length = 8)]
+    #[schema(format = Password, min_length = 8, max_length = 72, pattern = r"^[^\u0000]*$")]
     new_password: String,
 }
 

@@ -55,8 +55,11 @@ pub struct HistoryQuery {
     /// What was done in this impersonation.
     #[param(value_type = Option<uuid::Uuid>)]
     impersonation: Option<SessionId>,
+    /// About things of this kind.
     resource_type: Option<ResourceType>,
+    /// About the thing with this id.
     resource_id: Option<String>,
+    /// What was done.
     action: Option<EntryAction>,
     /// RFC 3339; inclusive.
     #[param(format = DateTime)]
@@ -68,6 +71,7 @@ pub struct HistoryQuery {
     #[param(minimum = 1, maximum = 200, default = 50)]
     limit: Option<u32>,
     /// The `next_cursor` of the page before.
+    #[param(pattern = "^[A-Za-z0-9_-]+$")]
     cursor: Option<String>,
 }
 
@@ -84,7 +88,7 @@ fn instant(text: &str) -> Result<Time, (&'static str, &'static str)> {
 
 /// List the whole history
 ///
-/// Newest first. Needs `history:read`.
+/// Newest first.
 #[utoipa::path(
     tag = "history",
     params(HistoryQuery),

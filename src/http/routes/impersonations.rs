@@ -21,11 +21,16 @@ use crate::service::impersonations::{self, Filter};
 pub struct ImpersonateRequest {
     /// One line of 1 to 500 characters. Required unless the server's settings say otherwise.
     #[serde(default)]
-    #[schema(max_length = 500, examples("Ed can't accept the article about tides"))]
+    #[schema(
+        min_length = 1,
+        max_length = 500,
+        pattern = r"^[^\u0000-\u001f\u007f-\u009f]*$",
+        examples("Ed can't accept the article about tides")
+    )]
     reason: Option<String>,
     /// The support ticket that this belongs to.
     #[serde(default)]
-    #[schema(max_length = 100, examples("HELP-42"))]
+    #[schema(min_length = 1, max_length = 100, pattern = r"^[^\u0000-\u001f\u007f-\u009f]*$", examples("HELP-42"))]
     ticket: Option<String>,
     /// Cut to the remaining life of the token that starts it.
     #[serde(default)]
@@ -36,7 +41,7 @@ pub struct ImpersonateRequest {
     mode: Option<Mode>,
     /// base64url(SHA-256(verifier)) without padding (RFC 7636 §4.2): logging out then gives the original token back only with the verifier.
     #[serde(default)]
-    #[schema(min_length = 43, max_length = 43, examples("E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM"))]
+    #[schema(min_length = 43, max_length = 43, pattern = "^[A-Za-z0-9_-]*$", examples("E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM"))]
     restore_challenge: Option<String>,
 }
 
@@ -75,6 +80,7 @@ pub async fn start_impersonation(
 #[serde(deny_unknown_fields, default)]
 #[into_params(parameter_in = Query)]
 pub struct ImpersonationQuery {
+    /// Those that still run, or those that are over.
     status: Option<ImpersonationStatus>,
     /// Who acted.
     #[param(value_type = Option<uuid::Uuid>)]
@@ -86,12 +92,13 @@ pub struct ImpersonationQuery {
     #[param(minimum = 1, maximum = 200, default = 50)]
     limit: Option<u32>,
     /// The `next_cursor` of the page before.
+    #[param(pattern = "^[A-Za-z0-9_-]+$")]
     cursor: Option<String>,
 }
 
 /// List impersonations
 ///
-/// Live and past ones, newest first. Needs `impersonations:read`.
+/// Live and past ones, newest first.
 #[utoipa::path(
     tag = "impersonations",
     params(ImpersonationQuery),

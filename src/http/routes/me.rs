@@ -36,10 +36,13 @@ pub struct Paging {
     #[param(minimum = 1, maximum = 200, default = 50)]
     pub limit: Option<u32>,
     /// The `next_cursor` of the page before.
+    #[param(pattern = "^[A-Za-z0-9_-]+$")]
     pub cursor: Option<String>,
 }
 
 /// List one's own live sessions
+///
+/// Newest first; `current` is the one of the request. Under impersonation they are the subject's.
 #[utoipa::path(
     tag = "me",
     params(Paging),
@@ -108,7 +111,7 @@ pub struct ChangePasswordRequest {
     #[schema(format = Password)]
     current_password: String,
     /// 8 characters to 72 bytes.
-    #[schema(format = Password, min_length = 8)]
+    #[schema(format = Password, min_length = 8, max_length = 72, pattern = r"^[^\u0000]*$")]
     new_password: String,
 }
 

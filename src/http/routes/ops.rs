@@ -24,6 +24,8 @@ pub enum HealthStatus {
 }
 
 /// Tell whether the process is alive
+///
+/// Asks nothing but the process itself: not the database.
 #[utoipa::path(tag = "ops", responses((status = 200, description = "It is", body = Health)))]
 #[get("/healthz")]
 pub async fn get_health() -> HttpResponse {

@@ -27,12 +27,15 @@ pub struct UserQuery {
     q: Option<String>,
     /// The whole e-mail address, in any case.
     email: Option<String>,
+    /// Those with this role.
     role: Option<Role>,
+    /// Those who may log in, or those who may not.
     status: Option<UserStatus>,
     /// How many items at most.
     #[param(minimum = 1, maximum = 200, default = 50)]
     limit: Option<u32>,
     /// The `next_cursor` of the page before.
+    #[param(pattern = "^[A-Za-z0-9_-]+$")]
     cursor: Option<String>,
 }
 
@@ -63,6 +66,8 @@ pub async fn list_users(auth: Authorized<ListUsers>, query: Query<UserQuery>, re
 }
 
 /// Show a user
+///
+/// For a caller who may impersonate, `impersonation` says whether the caller may act as them, and if not, why.
 #[utoipa::path(
     tag = "users",
     params(("id" = uuid::Uuid, Path, description = "The user")),
@@ -86,10 +91,10 @@ fn shown(ctx: &crate::domain::identity::Ctx, user: crate::domain::user::User) ->
 #[serde(deny_unknown_fields)]
 pub struct CreateUserRequest {
     /// ASCII, at most 254 characters.
-    #[schema(format = Email, max_length = 254)]
+    #[schema(format = Email, max_length = 254, pattern = r"^[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]+@[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+$")]
     email: String,
     /// One line of 1 to 100 characters, without control, bidirectional or invisible ones.
-    #[schema(min_length = 1, max_length = 100)]
+    #[schema(min_length = 1, max_length = 100, pattern = r"^[^\u0000-\u001f\u007f-\u009f]*$")]
     display_name: String,
     role: Role,
 }
@@ -169,10 +174,10 @@ pub async fn renew_setup_token(auth: Authorized<RenewSetupToken>, id: PathId<Use
 #[serde(deny_unknown_fields)]
 pub struct UpdateUserRequest {
     #[serde(default)]
-    #[schema(value_type = String, required = false, format = Email, max_length = 254)]
+    #[schema(value_type = String, required = false, format = Email, max_length = 254, pattern = r"^[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]+@[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+$")]
     email: Patch<String>,
     #[serde(default)]
-    #[schema(value_type = String, required = false, min_length = 1, max_length = 100)]
+    #[schema(value_type = String, required = false, min_length = 1, max_length = 100, pattern = r"^[^\u0000-\u001f\u007f-\u009f]*$")]
     display_name: Patch<String>,
     #[serde(default)]
     #[schema(value_type = Role, required = false)]

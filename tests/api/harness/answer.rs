@@ -3,6 +3,8 @@
 use serde_json::Value;
 use ureq::http;
 
+use super::document::demand_as_documented;
+
 /// An answer, read to its end.
 #[derive(Debug, Clone)]
 pub struct Answer {
@@ -30,6 +32,7 @@ impl Answer {
             assert_eq!(self.header("cache-control"), Some("no-store"), "{self}");
         }
         assert!(!self.text.contains("$2b$"), "a password's hash: {self}");
+        demand_as_documented(self.request.split(' ').next().unwrap_or_default(), self.path(), self);
     }
 
     fn path(&self) -> &str {

@@ -8,8 +8,12 @@
 mod answer;
 mod caller;
 mod database;
+<<<<<<< HEAD
 mod dump;
 mod jwt;
+=======
+pub mod document;
+>>>>>>> wt-openapi
 mod office;
 mod postgres;
 mod program;
