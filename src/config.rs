@@ -25,6 +25,12 @@ pub use values::{CorsOrigins, DatabaseUrl, HostPort, Secret};
 
 const DAY: u32 = 86_400;
 
+/// The program as it was called, for a command that somebody can paste.
+pub fn program() -> String {
+    let name = std::env::args_os().next().and_then(|name| name.into_string().ok());
+    name.filter(|name| !name.is_empty()).unwrap_or_else(|| "actas".to_owned())
+}
+
 /// Every setting, in the order in which the README lists them.
 pub fn reference() -> impl Iterator<Item = &'static Setting> {
     [
@@ -193,13 +199,16 @@ impl Settings {
     }
 }
 
+/// What a person at a terminal wants to read who runs a command.
+const COMMAND_DEFAULTS: [(&str, &str); 2] = [("LOG", "warn"), ("LOG_FORMAT", "human")];
+
 impl CommandSettings {
-    /// Checks the settings of a command.
+    /// Checks the settings of a command. Unless something else is chosen, it logs warnings only, for a person's eyes.
     ///
     /// # Errors
     /// Every mistake, not only the first.
     pub fn check(&self, environment: &Environment) -> Result<CommandConfig, ConfigError> {
-        let mut reader = Reader::new(environment, &[]);
+        let mut reader = Reader::new(environment, &COMMAND_DEFAULTS);
         let database = self.database.read(&mut reader);
         let bcrypt_cost = self.bcrypt.read(&mut reader);
         let log = self.log.read(&mut reader);
@@ -291,7 +300,8 @@ impl ImpersonationSettings {
 impl BcryptSettings {
     fn read(&self, reader: &mut Reader<'_>) -> Option<u32> {
         let cost = reader.required(&Self::BCRYPT_COST, &self.bcrypt_cost, number(4, 16))?;
-        if cost < 10 {
+        // The demo's own default needs no warning.
+        if cost < 10 && reader.is_chosen(&Self::BCRYPT_COST, &self.bcrypt_cost) {
             reader
                 .warning(&Self::BCRYPT_COST, &format!("is {cost}: passwords hashed so cheaply are quickly guessed; use it in tests only"));
         }

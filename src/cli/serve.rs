@@ -1,16 +1,21 @@
 //! `actas serve`: the server, from its settings to its last request.
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::dev::Server;
+use clap::Args;
+
+use super::ABOUT_SETTINGS;
+use super::output::{Failure, Outcome, describe, print};
 
 use crate::auth::keys::KeyEncryptionKey;
 use crate::auth::limiter::Limiter;
 use crate::auth::passwords::Passwords;
 use crate::clock::Clock;
-use crate::config::{Config, DatabaseConfig, DatabaseUrl, HostPort, ReasonRule};
+use crate::config::{self, Config, DatabaseConfig, DatabaseUrl, Environment, HostPort, ListenConfig, ReasonRule};
+use crate::domain::Time;
 use crate::domain::error::Error;
 use crate::http::app::{self, Scope};
 use crate::http::assembly::Layers;
@@ -20,11 +25,78 @@ use crate::http::metrics::{LoginOutcome, Metrics};
 use crate::http::middleware::Origins;
 use crate::http::request::Limits;
 use crate::http::server::{self, ServerSettings};
+use crate::logging;
 use crate::service::database::{Db, Options, migrate};
-use crate::service::{Event, Observer, Office, Settings, keys};
+use crate::service::{Event, Observer, Office, Settings, keys, users};
 
 /// How often sessions whose time is over get their entries.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(15);
+
+/// Serve the API
+///
+/// Brings the database to this version's schema, makes its signing keys at the first start, and serves until SIGTERM or SIGINT; then it finishes the
+/// requests in flight. Prints `listening on http://…` on the standard output, logs to the standard error.
+#[derive(Args)]
+#[command(after_long_help = help![
+    "Examples:
+  actas serve
+  actas serve --bind 0.0.0.0:8080 --public-url https://actas.example.org --database-url postgres://actas@db.example.org/actas
+  ACTAS_KEY_ENCRYPTION_KEY_FILE=/run/secrets/actas-key actas serve",
+    ABOUT_SETTINGS,
+])]
+pub struct Serve {
+    #[command(flatten)]
+    settings: config::Settings,
+}
+
+impl Serve {
+    pub fn run(self) -> Outcome {
+        let config = self.settings.check(&Environment::of_process())?;
+        begin_logging(&config)?;
+        actix_web::rt::System::new().block_on(async {
+            let ready = prepare(&config, Clock::system()).map_err(Failure::failed)?;
+            let stop = server::termination().map_err(Failure::failed)?;
+            if ready.office.db.read(users::is_empty).await? {
+                tracing::warn!("{}", first_administrator(&config.database.url));
+            }
+            print(format_args!("listening on http://{}", ready.address))?;
+            if let Some(address) = ready.ops_address {
+                print(format_args!("listening on http://{address} for /healthz, /readyz and /metrics"))?;
+            }
+            ready.run(stop).await.map_err(Failure::failed)
+        })
+    }
+}
+
+/// Begins to log, with what is unwise about the settings.
+///
+/// # Errors
+/// Where the process logs already.
+pub fn begin_logging(config: &Config) -> Outcome {
+    logging::start(&config.log).map_err(Failure::failed)?;
+    for warning in &config.warnings {
+        tracing::warn!("{warning}");
+    }
+    Ok(())
+}
+
+/// How to create the first administrator. Without a double quote, so that it can be pasted out of a JSON log line too.
+fn first_administrator(url: &DatabaseUrl) -> String {
+    let quoted = |text: &str| {
+        let is_plain = text.chars().all(|c| c.is_ascii_alphanumeric() || "/._-:".contains(c));
+        if is_plain { text.to_owned() } else { format!("'{}'", text.replace('\'', r"'\''")) }
+    };
+    // A Postgres URL may hold a password, so it is not repeated.
+    let (database, remark) = match url {
+        DatabaseUrl::Sqlite(_) => (format!(" --database-url {}", quoted(&url.to_string())), ""),
+        DatabaseUrl::Postgres(_) => (String::new(), " (with the same ACTAS_DATABASE_URL)"),
+    };
+    format!(
+        "there are no users yet, so nobody can log in; create the first administrator{remark} with: \
+         {} user create --email you@example.org --name 'Your Name' --role administrator --password-stdin{database}",
+        quoted(&config::program()),
+    )
+}
 
 /// A server that is ready to run, and where.
 pub struct Ready {
@@ -75,14 +147,26 @@ pub fn database_options(config: &DatabaseConfig) -> Options {
     Options { url, pool_size: config.pool_size, patience: config.timeout }
 }
 
-/// Opens the database of a command, brings it to this version's schema, and puts the office together.
+/// Opens the database for serving and brings it to this version's schema.
 ///
 /// # Errors
-/// Where the database can't be reached, migrated or decrypted.
-pub fn open_office(config: &Config, db: Db, clock: &Clock, observer: Observer) -> Result<Office, Error> {
+/// Where it can't be reached or migrated, or another server has the file.
+pub fn open_database(config: &DatabaseConfig) -> Result<Db, Error> {
+    let db = Db::open_for_serving(&database_options(config))?;
+    for migration in migrate(&db)? {
+        tracing::info!(migration, "migrated");
+    }
+    Ok(db)
+}
+
+/// Puts the office together. Makes the keys that are missing, at the instant `now`.
+///
+/// # Errors
+/// Where the database can't be asked or its keys can't be decrypted.
+pub fn open_office(config: &Config, db: Db, now: Time, observer: Observer) -> Result<Office, Error> {
     let encryption = config.database.key_encryption_key.as_ref().map(|key| KeyEncryptionKey::from_bytes(*key.reveal()));
     let tokens = &config.tokens;
-    let (signing, refresh_key) = keys::load_or_create(&db, encryption.as_ref(), &tokens.issuer, &tokens.audience, clock.now())?;
+    let (signing, refresh_key) = keys::load_or_create(&db, encryption.as_ref(), &tokens.issuer, &tokens.audience, now)?;
     let login = &config.login;
     let passwords = Passwords::new(login.bcrypt_cost, login.hashing_threads, login.hashing_queue).map_err(Error::internal)?;
     let impersonation = &config.impersonation;
@@ -107,16 +191,50 @@ pub fn open_office(config: &Config, db: Db, clock: &Clock, observer: Observer) -
 /// # Errors
 /// A sentence for whoever starts it.
 pub fn prepare(config: &Config, clock: Clock) -> Result<Ready, String> {
-    let metrics = Arc::new(Metrics::new().map_err(|error| error.to_string())?);
-    let describe = |error: Error| error.internal_detail().unwrap_or_else(|| error.detail()).to_owned();
-    let db = Db::open_for_serving(&database_options(&config.database)).map_err(describe)?;
-    for migration in migrate(&db).map_err(describe)? {
-        tracing::info!(migration, "migrated");
-    }
-    let office = Arc::new(open_office(config, db, &clock, observer(&metrics)).map_err(describe)?);
+    let describe = |error: Error| describe(&error);
+    let metrics = new_metrics()?;
+    let db = open_database(&config.database).map_err(describe)?;
+    let office = open_office(config, db, clock.now(), observer(&metrics)).map_err(describe)?;
+    let sockets = Sockets::open(&config.listen)?;
+    assemble(config, clock, office, metrics, sockets)
+}
 
-    let (listener, address) = listen(&config.listen.bind, "ACTAS_BIND")?;
-    let ops = config.listen.ops_bind.as_ref().map(|bind| listen(bind, "ACTAS_OPS_BIND")).transpose()?;
+/// Metrics that nothing was counted in yet.
+///
+/// # Errors
+/// What the registry says; none is known.
+pub fn new_metrics() -> Result<Arc<Metrics>, String> {
+    Metrics::new().map(Arc::new).map_err(|error| error.to_string())
+}
+
+/// Where the server listens. Connections wait until it runs.
+pub struct Sockets {
+    api: (TcpListener, SocketAddr),
+    ops: Option<(TcpListener, SocketAddr)>,
+}
+
+impl Sockets {
+    /// Takes the addresses of the settings.
+    ///
+    /// # Errors
+    /// A sentence for whoever starts it, with the setting's name.
+    pub fn open(config: &ListenConfig) -> Result<Self, String> {
+        let ops = config.ops_bind.as_ref().map(|bind| listen(bind, "ACTAS_OPS_BIND"));
+        Ok(Self { api: listen(&config.bind, "ACTAS_BIND")?, ops: ops.transpose()? })
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        self.api.1
+    }
+}
+
+/// Puts the servers together.
+///
+/// # Errors
+/// A sentence for whoever starts it.
+pub fn assemble(config: &Config, clock: Clock, office: Office, metrics: Arc<Metrics>, sockets: Sockets) -> Result<Ready, String> {
+    let office = Arc::new(office);
+    let Sockets { api: (listener, address), ops } = sockets;
     let http = &config.http;
     let path_prefix = config.tokens.public_url.splitn(4, '/').nth(3).map(|path| format!("/{path}")).unwrap_or_default();
     let state = State { office: Arc::clone(&office), clock: clock.clone(), metrics: Arc::clone(&metrics), path_prefix: path_prefix.into() };
@@ -150,7 +268,7 @@ fn listen(bind: &HostPort, setting: &str) -> Result<(std::net::TcpListener, Sock
 }
 
 /// Lets the metrics count what the use cases tell.
-fn observer(metrics: &Arc<Metrics>) -> Observer {
+pub fn observer(metrics: &Arc<Metrics>) -> Observer {
     let metrics = Arc::clone(metrics);
     Arc::new(move |event| match event {
         Event::LoginSucceeded => metrics.login(LoginOutcome::Succeeded),

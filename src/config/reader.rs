@@ -151,12 +151,10 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// Whether the operator chose it, rather than a default of ours.
     pub(super) fn is_chosen(&self, setting: &Setting, flag: &Option<String>) -> bool {
         let variable = setting.variable();
-        flag.is_some()
-            || self.environment.0.contains_key(&variable)
-            || self.environment.0.contains_key(&format!("{variable}{FILE_SUFFIX}"))
-            || self.defaults.iter().any(|(name, _)| *name == setting.name)
+        flag.is_some() || self.environment.0.contains_key(&variable) || self.environment.0.contains_key(&format!("{variable}{FILE_SUFFIX}"))
     }
 
     pub(super) fn mistake(&mut self, setting: &Setting, what: &str) {

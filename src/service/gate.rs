@@ -10,7 +10,7 @@ use crate::domain::error::{Code, Error, Result};
 use crate::domain::identity::{By, Ctx, Identity};
 use crate::domain::operation::{self, Requirements};
 use crate::domain::session::{Session, Standing};
-use crate::store::{Conn, Lock, sessions};
+use crate::store::{Conn, Db, Lock, sessions};
 
 /// How stale an own session's last use may be, in seconds.
 const OWN_LAST_USED_SECONDS: i64 = 60;
@@ -45,6 +45,14 @@ pub struct Tx<'a> {
     pub conn: &'a mut Conn,
     pub ctx: Ctx,
     pub events: Vec<Event>,
+}
+
+/// Runs `work` in one transaction for the command line, which may block and keeps no metrics.
+///
+/// # Errors
+/// What `work` answers.
+pub fn run_command<T>(db: &Db, ctx: &Ctx, work: impl Fn(&mut Tx<'_>) -> Result<T>) -> Result<T> {
+    db.write_blocking(|conn| work(&mut Tx { conn, ctx: ctx.clone(), events: Vec::new() }))
 }
 
 /// What became of a write whose caller was asked again.

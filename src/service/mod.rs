@@ -19,7 +19,7 @@ pub mod sessions;
 pub mod sweep;
 pub mod users;
 
-pub use gate::{Caller, Presented, Tx};
+pub use gate::{Caller, Presented, Tx, run_command};
 pub use office::{Client, Event, Observer, Office, Settings};
 
 /// What the floors above may use of the store: opening the database and asking how it is.

@@ -1,7 +1,7 @@
-//! Setting and changing one's own password. There is no call that sets another's.
+//! Setting and changing one's own password. There is no call that sets another's; the command line can.
 
 use super::ending;
-use super::gate::Caller;
+use super::gate::{Caller, Tx};
 use super::login::invalid_credentials;
 use super::office::{Client, Office};
 use crate::auth::passwords::PasswordHash;
@@ -10,8 +10,8 @@ use crate::domain::Time;
 use crate::domain::error::{Error, Result};
 use crate::domain::history::NewEntry;
 use crate::domain::identity::{By, Ctx};
+use crate::domain::ids::UserId;
 use crate::domain::text::NewPassword;
-use crate::domain::user::User;
 use crate::store::{Lock, users};
 
 impl Office {
@@ -63,17 +63,14 @@ impl Office {
         })
         .await
     }
+}
 
-    /// Sets a user's password from the command line; their sessions end.
-    ///
-    /// # Errors
-    /// 404 where the user is gone.
-    pub async fn set_password_by_command(&self, user: User, hash: PasswordHash, ctx: Ctx) -> Result<()> {
-        self.transact(ctx, move |tx| {
-            let user = users::find(tx.conn, user.id, Lock::Update)?.ok_or_else(Error::not_found)?;
-            users::set_password(tx.conn, user.id, hash.as_str(), &NewEntry::user_password_changed(&tx.ctx, user.id))?;
-            ending::end_after_password_change(tx, user.id, None)
-        })
-        .await
-    }
+/// Sets a user's password from the command line; their sessions end, and the impersonations of and by them.
+///
+/// # Errors
+/// 404 where there is no such user.
+pub fn set_by_command(tx: &mut Tx<'_>, id: UserId, hash: &PasswordHash) -> Result<()> {
+    let user = users::find(tx.conn, id, Lock::Update)?.ok_or_else(Error::not_found)?;
+    users::set_password(tx.conn, user.id, hash.as_str(), &NewEntry::user_password_changed(&tx.ctx, user.id))?;
+    ending::end_after_password_change(tx, user.id, None)
 }

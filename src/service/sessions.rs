@@ -2,6 +2,7 @@
 
 use super::ending;
 use super::gate::Tx;
+use super::office::Event;
 use super::users::require_not_outranked;
 use crate::domain::error::{Error, Result};
 use crate::domain::identity::Ctx;
@@ -39,4 +40,35 @@ pub fn end_all_of(tx: &mut Tx<'_>, user: UserId) -> Result<()> {
     let user = users::find(tx.conn, user, Lock::Share)?.ok_or_else(Error::not_found)?;
     require_not_outranked(tx.ctx.subject()?, user.role)?;
     ending::end_all_own(tx, user.id, None, EndCause::EndedByPerson)
+}
+
+/// How many sessions one transaction of a command ends, so that it stays short beside a running server.
+const BATCH: i64 = 100;
+
+/// What a command ended.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct EndedByCommand {
+    pub own: usize,
+    pub impersonations: usize,
+}
+
+/// Ends some open sessions from the command line, impersonations of the user included: `user`'s, or everyone's. Nothing is left when it answers that it ended
+/// nothing.
+///
+/// # Errors
+/// Where the database says no.
+pub fn end_batch_by_command(tx: &mut Tx<'_>, user: Option<UserId>) -> Result<EndedByCommand> {
+    let mut own = 0;
+    // Oldest first, so an own session takes the impersonations along that were started from it.
+    for id in sessions::open(tx.conn, user, BATCH)? {
+        let Some(session) = sessions::find(tx.conn, id, Lock::Update)?.filter(|session| session.ended.is_none()) else { continue };
+        if session.acting_as().is_some() {
+            ending::end_impersonation(tx, id, tx.ctx.now, EndCause::EndedByPerson, None)?;
+        } else {
+            ending::end_own(tx, id, session.subject.id(), EndCause::EndedByPerson)?;
+            own += 1;
+        }
+    }
+    let impersonations = tx.events.iter().filter(|event| matches!(event, Event::ImpersonationEnded(_))).count();
+    Ok(EndedByCommand { own, impersonations })
 }

@@ -222,6 +222,16 @@ pub fn lock_open(conn: &mut Conn, which: Open) -> Result<Vec<SessionId>> {
     ids.iter().map(|id| columns::session_id(id)).collect()
 }
 
+/// Sessions of `user`, or of everyone, whose rows are open, oldest first, at most `limit` of them. Not locked.
+pub fn open(conn: &mut Conn, user: Option<UserId>, limit: i64) -> Result<Vec<SessionId>> {
+    let mut query = sessions::table.filter(sessions::ended_at.is_null()).order(sessions::id).select(sessions::id).limit(limit).into_boxed();
+    if let Some(user) = user {
+        query = query.filter(sessions::subject_id.eq(user.to_string()));
+    }
+    let ids: Vec<String> = query.load(conn).or_domain()?;
+    ids.iter().map(|id| columns::session_id(id)).collect()
+}
+
 /// Open sessions whose time is over, oldest first, at most `limit` of them: the id, the user, and whether it is an impersonation.
 pub fn expired(conn: &mut Conn, now: Time, limit: i64) -> Result<Vec<(SessionId, UserId, bool)>> {
     let rows: Vec<(String, String, Option<String>)> = sessions::table
