@@ -8,12 +8,9 @@
 mod answer;
 mod caller;
 mod database;
-<<<<<<< HEAD
+pub mod document;
 mod dump;
 mod jwt;
-=======
-pub mod document;
->>>>>>> wt-openapi
 mod office;
 mod postgres;
 mod program;
