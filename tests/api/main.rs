@@ -14,9 +14,10 @@
 #[macro_use]
 mod harness;
 
+mod command_line;
 mod harness_holds;
 mod story;
 
 fn main() -> std::process::ExitCode {
-    harness::run(&[("harness_holds", harness_holds::all()), ("story", story::all())])
+    harness::run(&[("command_line", command_line::all()), ("harness_holds", harness_holds::all()), ("story", story::all())])
 }

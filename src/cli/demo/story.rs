@@ -18,7 +18,7 @@ ed=$(ask -H "Authorization: Bearer $admin" "$api/v1/users?email={ed}" | jq -r '.
 
 # She acts as Ed. Only who knows the verifier gets her own token back at the end; the server is told its hash.
 verifier=$(head -c 32 /dev/urandom | base64 | tr '+/' '-_' | tr -d '=')
-challenge=$(printf "$(printf %s $verifier | sha256sum | cut -c -64 | sed 's/../\\x&/g')" | base64 | tr '+/' '-_' | tr -d '=')
+challenge=$(printf %b "$(printf %s $verifier | sha256sum | cut -c -64 | sed 's/../\\x&/g')" | base64 | tr '+/' '-_' | tr -d '=')
 start='{"reason": "Ed cannot accept the article", "ticket": "HELP-42", "restore_challenge": "'$challenge'"}'
 acting=$(ask -H "Authorization: Bearer $admin" $api/v1/users/$ed/impersonate -d "$start" | jq -r .access_token)
 
