@@ -220,7 +220,7 @@ fn wrong_usage_is_told_from_failure(setup: Setup) {
     ];
     for arguments in wrong {
         let ran = run(actas(arguments), b"").expect(2);
-        assert!(ran.stdout.is_empty() && ran.stderr.contains("error: "), "{ran:#?}");
+        assert!(ran.stdout.is_empty() && ran.stderr.contains("help"), "{ran:#?}");
     }
     let office = setup.open();
     let ran = command(&office, &["user", "show", "--email", "nobody@example.org"]).expect(3);
@@ -405,10 +405,11 @@ fn ending_all_sessions_spares_nobody(office: &Office) {
 
 fn migrating_tells_what_it_did(setup: Setup) {
     let database = setup.bare_database();
-    if setup.backend() == Backend::Postgres {
-        let before = run(on(database.url(), &["user", "list"]), b"").expect(1);
-        assert!(before.stderr.contains("actas migrate"), "{before:#?}");
+    if let Some(path) = database.url().strip_prefix("sqlite://") {
+        File::create(path).unwrap();
     }
+    let before = run(on(database.url(), &["user", "list"]), b"").expect(1);
+    assert!(before.stderr.contains("run `actas migrate`"), "{before:#?}");
     let first = run(on(database.url(), &["migrate"]), b"").expect(0);
     assert!(!first.stdout.is_empty(), "{first:#?}");
     let second = run(on(database.url(), &["migrate"]), b"").expect(0);
@@ -515,6 +516,9 @@ fn every_wrong_setting_is_named_and_no_secret_is_told(_setup: Setup) {
 
 // The demo.
 
+const ADA: &str = "01990000-0000-7000-8000-00000000000a";
+const ED: &str = "01990000-0000-7000-8000-00000000000c";
+
 /// A demo with a temporary directory of its own.
 fn demo(directory: &TempDir, arguments: &[&str]) -> Running {
     let mut command = actas(&[&["demo", "--bind", "127.0.0.1:0"], arguments].concat());
@@ -613,9 +617,11 @@ fn the_session_of_a_demo_can_be_pasted(_setup: Setup) {
     let told: Vec<&str> = ran.stdout.lines().collect();
     assert_eq!(told[0], r#"{"display_name":"Ed Editor","role":"editor","impersonation":{"allowed":true,"reasons":[]}}"#);
     assert_eq!(told[1], r#"{"kind":"impersonation","subject":"Ed Editor","actor":"Ada Admin"}"#);
-    let accept: Value = serde_json::from_str(told[3]).unwrap();
+    let claims: Value = serde_json::from_str(told[2]).unwrap();
+    assert_eq!((claims["sub"].as_str(), claims["act"]["sub"].as_str()), (Some(ED), Some(ADA)));
+    let accept: Value = serde_json::from_str(told[4]).unwrap();
     assert_eq!((&accept["allowed"], &accept["reasons"][0]["code"]), (&json!(false), &json!("status_forbids")));
-    for entry in &told[6..8] {
+    for entry in &told[7..9] {
         assert!(entry.contains(r#""note":"Ada Admin acting as Ed Editor""#), "{ran:#?}");
     }
     let end = [
@@ -623,7 +629,7 @@ fn the_session_of_a_demo_can_be_pasted(_setup: Setup) {
         r#"{"code":"impersonation_ended","cause":"logout"}"#,
         r#"{"kind":"own","subject":"Ada Admin"}"#,
     ];
-    assert_eq!(&told[8..], end, "{ran:#?}");
+    assert_eq!(&told[9..], end, "{ran:#?}");
     assert_eq!(ran.stderr, "");
 }
 

@@ -24,6 +24,7 @@ acting=$(ask -H "Authorization: Bearer $admin" $api/v1/users/$ed/impersonate -d 
 
 # Who am I, and as whom?
 ask -H "Authorization: Bearer $acting" $api/v1/me | jq -c '{kind, subject: .subject.display_name, actor: .actor.display_name}'
+jq -cR 'split(".")[1] | gsub("-"; "+") | gsub("_"; "/") | @base64d | fromjson | {sub, act}' <<<"$acting"
 
 # Why can Ed not accept the article? She sees what he sees.
 ask -H "Authorization: Bearer $acting" $api/v1/articles/$article | jq -c '{status}, (.actions[] | select(.action == "accept"))'
