@@ -74,6 +74,11 @@ pub fn print(line: impl fmt::Display) -> Outcome {
     }
 }
 
+/// Prints a result as one line of JSON. Errors as [`print`].
+pub fn print_json(result: &impl serde::Serialize) -> Outcome {
+    print(serde_json::to_string(result).map_err(Failure::failed)?)
+}
+
 /// Says something beside the result. Best effort.
 pub fn tell(line: impl fmt::Display) {
     let _ = writeln!(io::stderr().lock(), "{line}");

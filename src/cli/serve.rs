@@ -88,7 +88,10 @@ fn first_administrator(url: &DatabaseUrl) -> String {
     };
     // A Postgres URL may hold a password, so it is not repeated.
     let (database, remark) = match url {
-        DatabaseUrl::Sqlite(_) => (format!(" --database-url {}", quoted(&url.to_string())), ""),
+        DatabaseUrl::Sqlite(path) => {
+            let path = std::path::absolute(path).unwrap_or_else(|_| path.clone());
+            (format!(" --database-url {}", quoted(&format!("sqlite://{}", path.display()))), "")
+        }
         DatabaseUrl::Postgres(_) => (String::new(), " (with the same ACTAS_DATABASE_URL)"),
     };
     format!(

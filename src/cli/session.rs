@@ -1,6 +1,6 @@
 //! `actas session`: sessions, ended by whoever runs the machine.
 
-use clap::{Args, Subcommand};
+use clap::{ArgGroup, Args, Subcommand};
 use serde_json::json;
 
 use super::output::{Outcome, print};
@@ -31,15 +31,18 @@ enum SessionCommand {
 /// Their access and refresh tokens are dead at once, also at a running server. Impersonations of the user and those that the user started end
 /// too, for good. Each end is an entry of the history, with origin `cli`.
 #[derive(Args)]
-#[command(after_long_help = help![
-    "Examples:
+#[command(
+    group(ArgGroup::new("whose").required(true).args(["user", "all"])),
+    after_long_help = help![
+        "Examples:
   actas session end --user ed@example.org        a lost laptop
   actas session end --all --json                 after a backup was restored",
-    ABOUT_COMMAND_SETTINGS,
-])]
+        ABOUT_COMMAND_SETTINGS,
+    ],
+)]
 struct End {
     /// The e-mail address of the user whose sessions end
-    #[arg(long, value_name = "EMAIL", value_parser = parse_email, required_unless_present = "all", conflicts_with = "all")]
+    #[arg(long, value_name = "EMAIL", value_parser = parse_email)]
     user: Option<Email>,
     /// End everyone's
     #[arg(long)]

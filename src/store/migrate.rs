@@ -1,6 +1,9 @@
 //! The migrations, embedded in the binary, the same story on both databases.
 
+use diesel::RunQueryDsl as _;
 use diesel::connection::{AnsiTransactionManager, SimpleConnection as _, TransactionManager as _};
+use diesel::dsl::sql;
+use diesel::sql_types::Bool;
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness as _, embed_migrations};
 
 use super::conn::Conn;
@@ -47,7 +50,15 @@ pub fn run(db: &Db) -> Result<Vec<String>> {
 /// Where it can't be asked.
 pub fn is_current(conn: &mut Conn) -> Result<bool> {
     let pending = match conn {
-        Conn::Sqlite(conn) => conn.has_pending_migration(SQLITE),
+        Conn::Sqlite(conn) => {
+            // To look for migrations makes the table of them where it seems to be missing. A connection that only reads can't, and one that was opened before
+            // the migrations takes the table for missing until it has read anything.
+            let is_begun = sql::<Bool>("EXISTS (SELECT 1 FROM sqlite_schema WHERE name = '__diesel_schema_migrations')");
+            if !diesel::select(is_begun).get_result::<bool>(conn).or_domain()? {
+                return Ok(false);
+            }
+            conn.has_pending_migration(SQLITE)
+        }
         Conn::Postgres(conn) => conn.has_pending_migration(POSTGRES),
     };
     pending.map(|pending| !pending).map_err(Error::database_unavailable)

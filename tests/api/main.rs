@@ -16,6 +16,7 @@ mod harness;
 
 mod articles;
 mod bending;
+mod command_line;
 mod crash;
 mod ending;
 mod harness_holds;
@@ -34,6 +35,7 @@ fn main() -> std::process::ExitCode {
     harness::run(&[
         ("articles", articles::all()),
         ("bending", bending::all()),
+        ("command_line", command_line::all()),
         ("crash", crash::all()),
         ("ending", ending::all()),
         ("harness_holds", harness_holds::all()),

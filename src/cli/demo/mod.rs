@@ -8,18 +8,21 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 
 use clap::Args;
-use serde_json::{Value, json};
+use serde::Serialize;
 
-use super::output::{Failure, Outcome, print};
+use super::output::{Failure, Outcome, print, print_json};
 use super::{ABOUT_SETTINGS, Format, serve};
 use crate::clock::Clock;
 use crate::config::{Config, Environment, ReasonRule, Settings};
 use crate::domain::Time;
-use crate::domain::article::Article;
+use crate::domain::article::{Article, ArticleStatus};
 use crate::domain::error::Error;
+use crate::domain::ids::ArticleId;
+use crate::domain::role::Role;
+use crate::domain::text::Title;
 use crate::http::server;
 use crate::service::Office;
-use newsroom::CAST;
+use newsroom::{CAST, Person};
 
 /// Where the demo's settings begin, unless something else is chosen.
 const DEFAULTS: [(&str, &str); 6] = [
@@ -110,7 +113,7 @@ impl Demo {
         let office = serve::open_office(&config, db, clock.now(), serve::observer(&metrics))?;
         let ready = serve::assemble(&config, clock, office, metrics, sockets).map_err(Failure::failed)?;
         if self.format.json {
-            print(to_json(&base_url, &articles))?;
+            print_json(&Ready::new(&base_url, &articles))?;
         } else {
             print(story::tell(&base_url, &articles))?;
         }
@@ -143,18 +146,36 @@ fn base_url(address: SocketAddr) -> String {
     format!("http://{}", SocketAddr::new(ip, address.port()))
 }
 
-fn to_json(base_url: &str, articles: &[Article]) -> Value {
-    let users = CAST.iter().map(|person| {
-        json!({
-            "id": person.id,
-            "email": person.email,
-            "password": person.password,
-            "display_name": person.name,
-            "role": person.role,
-        })
-    });
-    let articles = articles.iter().map(|article| json!({ "id": article.id, "title": article.title, "status": article.status }));
-    json!({ "base_url": base_url, "users": users.collect::<Vec<_>>(), "articles": articles.collect::<Vec<_>>() })
+/// What `--json` prints.
+#[derive(Serialize)]
+struct Ready<'a> {
+    base_url: &'a str,
+    users: Vec<User>,
+    articles: Vec<Headline<'a>>,
+}
+
+#[derive(Serialize)]
+struct User {
+    id: &'static str,
+    email: &'static str,
+    password: &'static str,
+    display_name: &'static str,
+    role: Role,
+}
+
+#[derive(Serialize)]
+struct Headline<'a> {
+    id: ArticleId,
+    title: &'a Title,
+    status: ArticleStatus,
+}
+
+impl<'a> Ready<'a> {
+    fn new(base_url: &'a str, articles: &'a [Article]) -> Self {
+        let user = |Person { id, email, password, name, role }| User { id, email, password, display_name: name, role };
+        let headline = |article: &'a Article| Headline { id: article.id, title: &article.title, status: article.status };
+        Self { base_url, users: CAST.map(user).into(), articles: articles.iter().map(headline).collect() }
+    }
 }
 
 /// What a demo's directory begins with.

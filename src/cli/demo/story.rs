@@ -18,12 +18,13 @@ ed=$(ask -H "Authorization: Bearer $admin" "$api/v1/users?email={ed}" | jq -r '.
 
 # She acts as Ed. Only who knows the verifier gets her own token back at the end; the server is told its hash.
 verifier=$(head -c 32 /dev/urandom | base64 | tr '+/' '-_' | tr -d '=')
-challenge=$(printf "$(printf %s $verifier | sha256sum | cut -c -64 | sed 's/../\\x&/g')" | base64 | tr '+/' '-_' | tr -d '=')
+challenge=$(printf %b "$(printf %s $verifier | sha256sum | cut -c -64 | sed 's/../\\x&/g')" | base64 | tr '+/' '-_' | tr -d '=')
 start='{"reason": "Ed cannot accept the article", "ticket": "HELP-42", "restore_challenge": "'$challenge'"}'
 acting=$(ask -H "Authorization: Bearer $admin" $api/v1/users/$ed/impersonate -d "$start" | jq -r .access_token)
 
 # Who am I, and as whom?
 ask -H "Authorization: Bearer $acting" $api/v1/me | jq -c '{kind, subject: .subject.display_name, actor: .actor.display_name}'
+jq -cR 'split(".")[1] | gsub("-"; "+") | gsub("_"; "/") | @base64d | fromjson | {sub, act}' <<<"$acting"
 
 # Why can Ed not accept the article? She sees what he sees.
 ask -H "Authorization: Bearer $acting" $api/v1/articles/$article | jq -c '{status}, (.actions[] | select(.action == "accept"))'

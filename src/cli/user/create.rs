@@ -2,9 +2,9 @@
 
 use clap::Args;
 
-use super::{parse_email, parse_name, read_password, role_parser, to_json};
+use super::{parse_email, parse_name, print_id, read_password, role_parser};
 use crate::auth::passwords::hash_blocking;
-use crate::cli::output::{Failure, Outcome, print, tell};
+use crate::cli::output::{Failure, Outcome, tell};
 use crate::cli::{ABOUT_COMMAND_SETTINGS, Format, database};
 use crate::clock::Clock;
 use crate::config::CommandSettings;
@@ -63,7 +63,7 @@ impl Create {
         let ctx = Ctx::command_line("created by `actas user create`", now);
         let new = users::NewUser { id: UserId::new(now), email: self.email.clone(), display_name: self.name.clone(), role: self.role };
         match db.write_blocking(|conn| users::create_with_password(conn, &ctx, &new, &hash)) {
-            Ok(user) => self.print(&user),
+            Ok(user) => print_id(&user, self.format),
             // Somebody else was faster.
             Err(error) if error.code() == Code::EmailTaken => match self.find(&db)? {
                 Some(user) => self.exists(&user),
@@ -83,10 +83,6 @@ impl Create {
             return Err(Failure::existence(what));
         }
         tell(format_args!("{what}; nothing was changed"));
-        self.print(user)
-    }
-
-    fn print(&self, user: &User) -> Outcome {
-        if self.format.json { print(to_json(user)) } else { print(user.id) }
+        print_id(user, self.format)
     }
 }

@@ -2,8 +2,8 @@
 
 use clap::Args;
 
-use super::{find_user, parse_email, to_json};
-use crate::cli::output::{Outcome, print};
+use super::{find_user, parse_email, print_id};
+use crate::cli::output::Outcome;
 use crate::cli::{ABOUT_COMMAND_SETTINGS, Format, database};
 use crate::clock::Clock;
 use crate::config::CommandSettings;
@@ -33,6 +33,6 @@ impl Disable {
         let user = find_user(&db, &self.email)?;
         let ctx = Ctx::command_line("disabled by `actas user disable`", Clock::system().now());
         let user = run_command(&db, &ctx, |tx| users::disable(tx, user.id))?;
-        if self.format.json { print(to_json(&user)) } else { print(user.id) }
+        print_id(&user, self.format)
     }
 }

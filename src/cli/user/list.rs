@@ -2,10 +2,10 @@
 
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
-use serde_json::json;
+use serde::Serialize;
 
-use super::{role_parser, to_json};
-use crate::cli::output::{Outcome, print};
+use super::{Shown, role_parser};
+use crate::cli::output::{Outcome, print, print_json};
 use crate::cli::{ABOUT_COMMAND_SETTINGS, Format, database};
 use crate::config::CommandSettings;
 use crate::domain::ids::UserId;
@@ -37,6 +37,11 @@ pub struct List {
     settings: CommandSettings,
 }
 
+#[derive(Serialize)]
+struct Items<'a> {
+    items: Vec<Shown<'a>>,
+}
+
 fn status_parser() -> impl TypedValueParser<Value = UserStatus> {
     let spellings = UserStatus::ALL.iter().map(|status| status.as_str());
     PossibleValuesParser::new(spellings).try_map(|text| UserStatus::parse(&text).ok_or("is no status"))
@@ -58,7 +63,7 @@ impl List {
             }
         }
         if self.format.json {
-            return print(json!({ "items": items.iter().map(to_json).collect::<Vec<_>>() }));
+            return print_json(&Items { items: items.iter().map(Shown::new).collect() });
         }
         items.iter().try_for_each(|user| {
             print(format_args!(

@@ -11,12 +11,16 @@ use std::io::{self, IsTerminal as _, Read as _};
 use chrono::SecondsFormat;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Subcommand};
-use serde_json::{Value, json};
+use serde::Serialize;
 
-use super::output::{Failure, Outcome, print, tell};
+use super::Format;
+use super::output::{Failure, Outcome, print, print_json, tell};
+use crate::domain::Time;
+use crate::domain::ids::UserId;
 use crate::domain::role::Role;
 use crate::domain::text::{DisplayName, Email, NewPassword};
-use crate::domain::user;
+use crate::domain::user::{self, UserStatus};
+use crate::http::wire::Timestamp;
 use crate::service::database::Db;
 use crate::service::users;
 
@@ -100,29 +104,54 @@ fn read_password() -> Outcome<NewPassword> {
     NewPassword::parse(text).map_err(|error| Failure::usage(format!("the password on the standard input {}", error.detail)))
 }
 
-/// A user as the API shows it.
-fn to_json(user: &user::User) -> Value {
-    json!({
-        "id": user.id,
-        "email": user.email,
-        "display_name": user.display_name,
-        "role": user.role,
-        "status": user.status,
-        "version": user.version,
-        "created_at": user.created_at.to_rfc3339_opts(SecondsFormat::Micros, true),
-        "updated_at": user.updated_at.to_rfc3339_opts(SecondsFormat::Micros, true),
-    })
+/// A user as the API shows it, but for who may act as whom: the command line has no caller.
+#[derive(Serialize)]
+struct Shown<'a> {
+    id: UserId,
+    email: &'a Email,
+    display_name: &'a DisplayName,
+    role: Role,
+    status: UserStatus,
+    version: i64,
+    created_at: Timestamp,
+    updated_at: Timestamp,
+}
+
+impl<'a> Shown<'a> {
+    fn new(user: &'a user::User) -> Self {
+        Self {
+            id: user.id,
+            email: &user.email,
+            display_name: &user.display_name,
+            role: user.role,
+            status: user.status,
+            version: user.version,
+            created_at: Timestamp(user.created_at),
+            updated_at: Timestamp(user.updated_at),
+        }
+    }
+}
+
+/// Prints the user's id, or with `--json` the user.
+fn print_id(user: &user::User, format: Format) -> Outcome {
+    if format.json { print_json(&Shown::new(user)) } else { print(user.id) }
 }
 
 /// Prints a user in full, a field a line.
-fn print_user(user: &user::User, json: bool) -> Outcome {
-    let user = to_json(user);
-    if json {
-        return print(user);
+fn print_user(user: &user::User, format: Format) -> Outcome {
+    if format.json {
+        return print_json(&Shown::new(user));
     }
-    let fields = ["id", "email", "display_name", "role", "status", "version", "created_at", "updated_at"];
-    fields.iter().try_for_each(|name| match &user[*name] {
-        Value::String(text) => print(format_args!("{name:<13} {text}")),
-        other => print(format_args!("{name:<13} {other}")),
-    })
+    let time = |time: Time| time.to_rfc3339_opts(SecondsFormat::Secs, true);
+    let fields = [
+        ("id", user.id.to_string()),
+        ("email", user.email.to_string()),
+        ("display name", user.display_name.to_string()),
+        ("role", user.role.to_string()),
+        ("status", user.status.to_string()),
+        ("version", user.version.to_string()),
+        ("created at", time(user.created_at)),
+        ("updated at", time(user.updated_at)),
+    ];
+    fields.iter().try_for_each(|(name, value)| print(format_args!("{name:<13} {value}")))
 }

@@ -2,9 +2,9 @@
 
 use clap::Args;
 
-use super::{find_user, parse_email, read_password, to_json};
+use super::{find_user, parse_email, print_id, read_password};
 use crate::auth::passwords::hash_blocking;
-use crate::cli::output::{Outcome, print};
+use crate::cli::output::Outcome;
 use crate::cli::{ABOUT_COMMAND_SETTINGS, Format, database};
 use crate::clock::Clock;
 use crate::config::CommandSettings;
@@ -44,6 +44,6 @@ impl SetPassword {
         let hash = hash_blocking(&read_password()?, config.bcrypt_cost)?;
         let ctx = Ctx::command_line("set by `actas user set-password`", Clock::system().now());
         run_command(&db, &ctx, |tx| set_by_command(tx, user.id, &hash))?;
-        if self.format.json { print(to_json(&user)) } else { print(user.id) }
+        print_id(&user, self.format)
     }
 }

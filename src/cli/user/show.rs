@@ -24,6 +24,6 @@ pub struct Show {
 impl Show {
     pub fn run(self) -> Outcome {
         let (_, db) = database::open_current(&self.settings)?;
-        print_user(&find_user(&db, &self.email)?, self.format.json)
+        print_user(&find_user(&db, &self.email)?, self.format)
     }
 }
