@@ -17,6 +17,7 @@ mod harness;
 mod ending;
 mod harness_holds;
 mod impersonation;
+mod login;
 mod refresh;
 mod story;
 mod tokens;
@@ -26,6 +27,7 @@ fn main() -> std::process::ExitCode {
         ("ending", ending::all()),
         ("harness_holds", harness_holds::all()),
         ("impersonation", impersonation::all()),
+        ("login", login::all()),
         ("refresh", refresh::all()),
         ("story", story::all()),
         ("tokens", tokens::all()),
