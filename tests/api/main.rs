@@ -21,6 +21,7 @@ mod crash;
 mod ending;
 mod harness_holds;
 mod impersonation;
+mod login;
 mod logs;
 mod openapi;
 mod postgres_tls;
@@ -40,6 +41,7 @@ fn main() -> std::process::ExitCode {
         ("ending", ending::all()),
         ("harness_holds", harness_holds::all()),
         ("impersonation", impersonation::all()),
+        ("login", login::all()),
         ("logs", logs::all()),
         ("openapi", openapi::all()),
         ("postgres_tls", postgres_tls::all()),
