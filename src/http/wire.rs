@@ -145,9 +145,11 @@ pub struct OwnSession {
     #[schema(inline)]
     pub kind: OwnKind,
     pub subject: UserRef,
-    #[schema(inline)]
+    /// Always `null`: nobody else is there.
+    #[schema(value_type = Option<UserRef>, required = true)]
     pub actor: Null,
-    #[schema(inline)]
+    /// Always `null`.
+    #[schema(value_type = Option<ImpersonationTerms>, required = true)]
     pub impersonation: Null,
     pub permissions: Vec<Permission>,
     /// When the presented access token expires.

@@ -18,9 +18,9 @@ use crate::service::logout::LoggedOut;
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct LoginRequest {
-    #[schema(examples("ada@newsroom.example"))]
+    #[schema(examples("ada@newsroom.example"), pattern = r"^[^\u0000]*$")]
     email: String,
-    #[schema(format = Password)]
+    #[schema(format = Password, pattern = r"^[^\u0000]*$")]
     password: String,
 }
 
@@ -45,6 +45,7 @@ fn login_grant(grant: grants::Grant, now: crate::domain::Time) -> Result<HttpRes
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RefreshRequest {
+    #[schema(pattern = r"^[^\u0000]*$")]
     refresh_token: String,
 }
 
@@ -67,6 +68,7 @@ pub async fn refresh(state: web::Data<State>, sender: Sender, body: Body<Refresh
 pub struct LogoutRequest {
     /// The verifier whose `restore_challenge` the start carried (RFC 7636 §4.1).
     #[serde(default)]
+    #[schema(pattern = r"^[^\u0000]*$")]
     restore_verifier: Option<String>,
 }
 
@@ -97,6 +99,7 @@ pub async fn log_out(bearer: Bearer, body: Body<LogoutRequest>) -> Result<HttpRe
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SetPasswordRequest {
+    #[schema(pattern = r"^[^\u0000]*$")]
     setup_token: String,
     /// 8 characters to 72 bytes.
     #[schema(format = Password, min_length = 8, max_length = 72, pattern = r"^[^\u0000]*$")]

@@ -108,7 +108,7 @@ pub async fn list_my_impersonations(
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ChangePasswordRequest {
-    #[schema(format = Password)]
+    #[schema(format = Password, pattern = r"^[^\u0000]*$")]
     current_password: String,
     /// 8 characters to 72 bytes.
     #[schema(format = Password, min_length = 8, max_length = 72, pattern = r"^[^\u0000]*$")]
