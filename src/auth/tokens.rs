@@ -152,19 +152,22 @@ impl Tokens {
 
     /// Makes again the token that once had this `signing_input`, byte for byte: Ed25519 is deterministic (RFC 8032 §5.1.6).
     ///
-    /// Only what has the form of an access token of ours is signed, so that a changed record can't get a signature on something
-    /// else. It is the caller's to compare the token's session and subject with the rows that it restores.
+    /// Only an own access token of `subject` in the session `sid` is signed, so that a changed record can't get a signature on
+    /// something else.
     ///
     /// # Errors
-    /// An internal error if the key is gone or the record is not a token's.
-    pub fn resign(&self, kid: &str, signing_input: &str) -> Result<String> {
+    /// An internal error if the key is gone or the record is not such a token's.
+    pub fn resign(&self, kid: &str, signing_input: &str, subject: UserId, sid: SessionId) -> Result<String> {
         let damaged = |error: TokenError| Error::internal(format!("a recorded token can't be signed again: {error}"));
         let (header, payload) = signing_input.split_once('.').ok_or_else(|| Error::internal("a recorded token has no payload"))?;
         let key = self.key_of(header).map_err(damaged)?;
         if key.kid != kid {
             return Err(Error::internal("a recorded token names another key than its record"));
         }
-        self.read_claims(payload).map_err(damaged)?;
+        let claims = self.read_claims(payload).map_err(damaged)?;
+        if claims.sub != subject || claims.sid != sid || claims.act.is_some() {
+            return Err(Error::internal("a recorded token is not the original session's"));
+        }
         let signature = jsonwebtoken::crypto::sign(signing_input.as_bytes(), &key.encoding, key.algorithm)
             .map_err(|error| Error::internal(format!("signing a token again: {error}")))?;
         Ok(format!("{signing_input}.{signature}"))
@@ -473,18 +476,25 @@ mod tests {
     fn a_recorded_token_is_signed_again_byte_for_byte() {
         let bench = Bench::new();
         let token = bench.tokens.sign(&bench.claims).unwrap();
-        let Verified { kid, signing_input, .. } = bench.verify(&token).unwrap();
-        assert_eq!(bench.tokens.resign(&kid, &signing_input).unwrap(), token);
+        let Verified { kid, signing_input, claims } = bench.verify(&token).unwrap();
+        let (sub, sid) = (claims.sub, claims.sid);
+        assert_eq!(bench.tokens.resign(&kid, &signing_input, sub, sid).unwrap(), token);
 
         // Also after a newer key has come and a restart; never under another key, and nothing that is no token of ours.
         let newer = signing_key(at(10));
         let later = Tokens::new(vec![bench.key.clone(), newer.clone()], ISSUER, AUDIENCE).unwrap();
-        assert_eq!(later.resign(&kid, &signing_input).unwrap(), token);
-        assert!(later.resign(&newer.kid, &signing_input).is_err());
-        assert!(Tokens::new(vec![newer], ISSUER, AUDIENCE).unwrap().resign(&kid, &signing_input).is_err());
-        assert!(Tokens::new(vec![bench.key.clone()], "https://other.example", AUDIENCE).unwrap().resign(&kid, &signing_input).is_err());
+        assert_eq!(later.resign(&kid, &signing_input, sub, sid).unwrap(), token);
+        assert!(later.resign(&newer.kid, &signing_input, sub, sid).is_err());
+        assert!(Tokens::new(vec![newer], ISSUER, AUDIENCE).unwrap().resign(&kid, &signing_input, sub, sid).is_err());
+        assert!(
+            Tokens::new(vec![bench.key.clone()], "https://other.example", AUDIENCE)
+                .unwrap()
+                .resign(&kid, &signing_input, sub, sid)
+                .is_err()
+        );
+        assert!(bench.tokens.resign(&kid, &signing_input, UserId::NOBODY, sid).is_err(), "another user's");
         for record in ["", "a.b", "attack at dawn", &format!("{signing_input}.x"), signing_input.split_once('.').unwrap().0] {
-            assert!(bench.tokens.resign(&kid, record).is_err(), "{record}");
+            assert!(bench.tokens.resign(&kid, record, sub, sid).is_err(), "{record}");
         }
     }
 

@@ -30,7 +30,7 @@ use crate::service::database::{Db, Options, migrate};
 use crate::service::{Event, Observer, Office, Settings, keys, users};
 
 /// How often sessions whose time is over get their entries.
-const SWEEP_INTERVAL: Duration = Duration::from_secs(15);
+const SWEEP_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Serve the API
 ///

@@ -66,6 +66,11 @@ id!(
     EntryId
 );
 
+impl UserId {
+    /// The id that no user has (RFC 9562 §5.9).
+    pub const NOBODY: Self = Self(Uuid::nil());
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

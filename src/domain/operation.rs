@@ -18,6 +18,14 @@ pub struct Requirements {
     pub effect: Effect,
 }
 
+impl Requirements {
+    /// Whether this changes an account, its credentials, or somebody's sessions. Such calls are rare, and read what another of them may be changing: they run one
+    /// after the other.
+    pub fn concerns_accounts(&self) -> bool {
+        self.under_impersonation == Under::Refused && self.effect == Effect::Mutates
+    }
+}
+
 /// Whether a call may run under impersonation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Under {

@@ -3,6 +3,9 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
+/// How long the rows of one page may be together, in bytes: what an author can write must not fill the memory of whoever lists it.
+const PAGE_BYTES: i64 = 4 << 20;
+
 /// How many items a page has at most.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limit(u32);
@@ -19,6 +22,20 @@ impl Limit {
     /// How many rows to ask the store for: one more than the page, to learn whether there is a next one.
     pub fn rows(self) -> i64 {
         i64::from(self.0) + 1
+    }
+
+    /// Chooses from up to [`Limit::rows`] keys, each with the length of its row in bytes, those of one page: as many as the limit says, unless they are longer
+    /// together than one answer should be. At least one. Says too whether there are more.
+    pub fn fit<K>(self, keys: Vec<(K, i32)>) -> (Vec<K>, bool) {
+        let found = keys.len();
+        let mut bytes = 0_i64;
+        let mut fits = |(index, (_, length)): &(usize, (K, i32))| {
+            bytes += i64::from(*length);
+            *index == 0 || (*index < self.items() && bytes <= PAGE_BYTES)
+        };
+        let chosen: Vec<K> = keys.into_iter().enumerate().take_while(|item| fits(item)).map(|(_, (key, _))| key).collect();
+        let has_more = chosen.len() < found;
+        (chosen, has_more)
     }
 
     fn items(self) -> usize {
@@ -100,7 +117,29 @@ impl<T> Page<T> {
         Self { items: rows, next_cursor }
     }
 
+    /// Makes a page of rows whose keys [`Limit::fit`] chose.
+    pub fn from_chosen<K: Key>(items: Vec<T>, has_more: bool, key: impl Fn(&T) -> K) -> Self {
+        let next_cursor = items.last().filter(|_| has_more).map(|last| encode_cursor(&key(last)));
+        Self { items, next_cursor }
+    }
+
     pub fn map<U>(self, f: impl FnMut(T) -> U) -> Page<U> {
         Page { items: self.items.into_iter().map(f).collect(), next_cursor: self.next_cursor }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_page_is_bounded_in_rows_and_in_bytes_and_never_empty() {
+        let limit = Limit::new(3).unwrap();
+        let keys = |lengths: &[i64]| lengths.iter().map(|length| i32::try_from(*length).unwrap()).enumerate().collect();
+        assert_eq!(limit.fit(keys(&[1, 1, 1, 1])), (vec![0, 1, 2], true));
+        assert_eq!(limit.fit(keys(&[1, 1, 1])), (vec![0, 1, 2], false));
+        assert_eq!(limit.fit(keys(&[PAGE_BYTES, 1])), (vec![0], true));
+        assert_eq!(limit.fit(keys(&[PAGE_BYTES * 2, 1])), (vec![0], true));
+        assert_eq!(limit.fit(keys(&[])), (vec![], false));
     }
 }

@@ -122,6 +122,11 @@ text!(
     |text| parse_block(text, 2_000)
 );
 text!(
+    /// What is searched for: one line of up to 200 characters.
+    SearchText,
+    |text| parse_line(text, 0, 200)
+);
+text!(
     /// An e-mail address (RFC 5321 mailbox, ASCII, no quoted local part, no address literal), at most 254 characters. Kept as
     /// written; [`Email::key`] is what makes it unique.
     Email,

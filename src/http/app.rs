@@ -93,8 +93,8 @@ pub fn serve(listener: TcpListener, scope: Scope, state: State, layers: Layers, 
                 let text = web::Data::from(Arc::new(Text(Arc::clone(&text))));
                 routes
                     .app_data(text)
-                    .route("/openapi.json", web::get().to(get_document))
-                    .route("/docs", web::get().to(to_docs))
+                    .service(web::resource("/openapi.json").route(web::get().to(get_document)))
+                    .service(web::resource("/docs").route(web::get().to(to_docs)))
                     .service(user_interface());
             }
         });

@@ -74,9 +74,14 @@ pub struct Authorized<Op> {
 }
 
 impl<Op: Operation> Authorized<Op> {
-    /// The instant of this request.
+    /// This instant. Later than the one at which the caller was admitted, if a body had to arrive in between.
     pub fn now(&self) -> Time {
-        self.caller.ctx.now
+        self.state.clock.now()
+    }
+
+    /// The caller at this instant.
+    pub fn caller_now(&self) -> Caller {
+        self.caller.at(self.now())
     }
 
     /// Runs a use case that only reads.
@@ -89,7 +94,7 @@ impl<Op: Operation> Authorized<Op> {
 
     /// Runs a use case that writes. It may run more than once, if it loses a race.
     pub async fn write<T: Send + 'static>(&self, work: impl Fn(&mut Tx<'_>) -> domain::error::Result<T> + Send + 'static) -> Result<T> {
-        Ok(self.state.office.write(&self.caller, work).await?)
+        Ok(self.state.office.write(&self.caller_now(), work).await?)
     }
 }
 
@@ -100,7 +105,8 @@ impl<Op: Operation> FromRequest for Authorized<Op> {
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
         let request = request.clone();
         Box::pin(async move {
-            let Bearer { state, presented, now, .. } = Bearer::of(&request)?;
+            let Bearer { state, presented, .. } = Bearer::of(&request)?;
+            let now = state.clock.now();
             let request_id = Some(RequestInfo::of(&request).id().to_owned());
             let caller = state.office.admit(presented, Op::REQUIREMENTS, now, request_id).await.map_err(Problem::from)?;
             check_query(&request)?;
@@ -113,7 +119,6 @@ impl<Op: Operation> FromRequest for Authorized<Op> {
 pub struct Bearer {
     pub state: web::Data<State>,
     pub presented: Presented,
-    pub now: Time,
     pub client: Client,
 }
 
@@ -127,7 +132,7 @@ impl Bearer {
         let identity = LoggedIdentity { subject: claims.sub, actor, impersonation_id: actor.map(|_| claims.sid) };
         RequestInfo::of(request).identify(identity);
         let Sender(client) = Sender::of(request);
-        Ok(Self { state, presented, now, client })
+        Ok(Self { state, presented, client })
     }
 }
 

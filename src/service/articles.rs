@@ -8,7 +8,7 @@ use crate::domain::identity::Ctx;
 use crate::domain::ids::{ArticleId, UserId};
 use crate::domain::page::{Page, PageRequest};
 use crate::domain::role::Permission;
-use crate::domain::text::{Abstract, Body, Comment, Title};
+use crate::domain::text::{Abstract, Body, Comment, SearchText, Title};
 use crate::domain::user::UserRef;
 use crate::store::{Conn, Lock, articles, users};
 
@@ -27,7 +27,7 @@ pub struct Filter {
     pub status: Option<ArticleStatus>,
     pub author: Option<UserId>,
     pub editor: Option<UserId>,
-    pub q: Option<String>,
+    pub q: Option<SearchText>,
 }
 
 /// One page of the articles that the caller's subject may see, newest first.

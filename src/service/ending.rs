@@ -35,9 +35,13 @@ pub(super) fn end_impersonation(tx: &mut Tx<'_>, id: SessionId, at: Time, cause:
 
 /// Ends an open own session, and with it every impersonation that was started from it.
 pub(super) fn end_own(tx: &mut Tx<'_>, id: SessionId, user: UserId, cause: EndCause) -> Result<()> {
+    end_own_at(tx, id, user, tx.ctx.now, cause)
+}
+
+fn end_own_at(tx: &mut Tx<'_>, id: SessionId, user: UserId, at: Time, cause: EndCause) -> Result<()> {
     end_impersonations(tx, Open::From(id), EndCause::OriginalSessionEnded)?;
     entries::append(tx.conn, &NewEntry::session_ended(&tx.ctx, id, user, cause))?;
-    if sessions::end(tx.conn, id, tx.ctx.now, cause, caller_id(&tx.ctx))? {
+    if sessions::end(tx.conn, id, at, cause, caller_id(&tx.ctx))? {
         Ok(())
     } else {
         Err(Error::lost_race("a session ended while it was being ended"))
@@ -61,22 +65,30 @@ pub(super) fn end_all_own(tx: &mut Tx<'_>, user: UserId, spared: Option<SessionI
 /// Ends impersonations, whatever their standing; those whose time was already over ended then.
 pub(super) fn end_impersonations(tx: &mut Tx<'_>, which: Open, cause: EndCause) -> Result<()> {
     for id in sessions::lock_open(tx.conn, which)? {
-        end_impersonation(tx, id, tx.ctx.now, cause, None)?;
+        match sessions::find(tx.conn, id, Lock::None)? {
+            Some(session) if session.expires_at <= tx.ctx.now => {
+                end_overdue(tx, &session, EndCause::Expired)?;
+                sessions::take_way_back(tx.conn, id)?;
+            }
+            _ => end_impersonation(tx, id, tx.ctx.now, cause, None)?,
+        }
     }
     Ok(())
 }
 
 /// Ends a session that has to end, at the instant at which it had to where that is known.
 pub(super) fn end_overdue(tx: &mut Tx<'_>, session: &Session, cause: EndCause) -> Result<()> {
-    if session.acting_as().is_none() {
-        return end_own(tx, session.id, session.subject.id(), cause);
-    }
     let at = if cause == EndCause::Expired { session.expires_at } else { tx.ctx.now };
+    if session.acting_as().is_none() {
+        return end_own_at(tx, session.id, session.subject.id(), at, cause);
+    }
     end_impersonation(tx, session.id, at, cause, None)
 }
 
 /// Ends every impersonation of and by `user` that the policy no longer allows: the ceiling, at once rather than at the next request.
 pub(super) fn enforce_ceiling(tx: &mut Tx<'_>, user: UserId) -> Result<()> {
+    // Original sessions before the impersonations that were started from them, as everyone locks them.
+    sessions::lock_open(tx.conn, Open::Own(user))?;
     for which in [Open::By(user), Open::Of(user)] {
         for id in sessions::lock_open(tx.conn, which)? {
             let Some(session) = sessions::find(tx.conn, id, Lock::None)? else { continue };
@@ -88,8 +100,11 @@ pub(super) fn enforce_ceiling(tx: &mut Tx<'_>, user: UserId) -> Result<()> {
     Ok(())
 }
 
-/// After a password changed: every impersonation of and by the user ends, and every own session but `spared`.
+/// After a password changed: every impersonation of and by the user ends, and every own session but `spared`. The ways back close too that impersonations left
+/// open which had ended by themselves: whoever changes a password means to shut everyone out.
 pub(super) fn end_after_password_change(tx: &mut Tx<'_>, user: UserId, spared: Option<SessionId>) -> Result<()> {
+    sessions::lock_open(tx.conn, Open::Own(user))?;
+    sessions::close_ways_back(tx.conn, user)?;
     end_impersonations(tx, Open::By(user), EndCause::PasswordChanged)?;
     end_impersonations(tx, Open::Of(user), EndCause::PasswordChanged)?;
     end_all_own(tx, user, spared, EndCause::PasswordChanged)

@@ -10,10 +10,13 @@ use crate::domain::error::{Code, Error, Result};
 use crate::domain::identity::{By, Ctx, Identity};
 use crate::domain::operation::{self, Requirements};
 use crate::domain::session::{Session, Standing};
-use crate::store::{Conn, Db, Lock, sessions};
+use crate::store::{Conn, Db, Lock, sessions, users};
 
 /// How stale an own session's last use may be, in seconds.
 const OWN_LAST_USED_SECONDS: i64 = 60;
+
+/// How long an answer waits for the use of its session to be noted.
+const TOUCH_PATIENCE: std::time::Duration = std::time::Duration::from_millis(500);
 
 /// A bearer token whose signature and claims hold. Says nothing yet of its session.
 #[derive(Debug, Clone)]
@@ -31,6 +34,14 @@ pub struct Caller {
 }
 
 impl Caller {
+    /// The same caller at a later instant: after the body has arrived, which may take a while.
+    #[must_use]
+    pub fn at(&self, now: Time) -> Self {
+        let mut later = self.clone();
+        later.ctx.now = now;
+        later
+    }
+
     /// Who this is, as far as the gate found out.
     ///
     /// # Errors
@@ -84,19 +95,19 @@ impl Office {
     pub async fn admit(&self, presented: Presented, requirements: Requirements, now: Time, request_id: Option<String>) -> Result<Caller> {
         let Presented { token } = presented;
         let id = token.claims.sid;
-        let session = self.db.read(move |conn| sessions::find(conn, id, Lock::None)).await?;
-        let session = matching(session, &token)?;
+        let look = || self.db.read(move |conn| sessions::find(conn, id, Lock::None));
+        let mut session = matching(look().await?, &token)?;
         match session.standing(now, self.settings.impersonation_idle) {
             Standing::Live => {}
             Standing::Over(cause) => return Err(ending::over(&session, cause)),
             Standing::MustEnd(_) => {
-                // The row has to say so before anyone is told.
-                let result = self.write_as(token, requirements, now, request_id, |_| Ok(())).await;
-                return Err(result.err().unwrap_or_else(invalid_token));
+                // The row has to say so before anyone is told. Unless another request has just kept it alive: then it is looked at again.
+                self.write_as(token.clone(), requirements, now, request_id.clone(), |_| Ok(())).await?;
+                session = matching(look().await?, &token)?;
             }
         }
         if session.acting_as().is_none() && token.is_expired(now) {
-            return Err(Error::new(Code::TokenExpired, "the access token's time is over; refresh it"));
+            return Err(token_expired());
         }
         self.touch(&session, now).await;
         let identity = Identity::of_live(session);
@@ -114,8 +125,9 @@ impl Office {
             return;
         }
         let id = session.id;
-        if let Err(error) = self.db.write(move |conn| sessions::touch(conn, id, now)).await {
-            tracing::warn!(%error, session = %id, "the use of a session could not be noted");
+        let noted = tokio::time::timeout(TOUCH_PATIENCE, self.db.write(move |conn| sessions::touch(conn, id, now))).await;
+        if !matches!(noted, Ok(Ok(()))) {
+            tracing::warn!(session = %id, "the use of a session could not be noted in time");
         }
     }
 
@@ -152,10 +164,20 @@ impl Office {
         let idle = self.settings.impersonation_idle;
         let ctx = Ctx { by: By::Anonymous, now, request_id };
         let checked = self.transact(ctx, move |tx| {
-            let session = matching(sessions::find(tx.conn, token.claims.sid, Lock::Share)?, &token)?;
+            if requirements.concerns_accounts() {
+                users::lock_accounts(tx.conn)?;
+            }
+            // The people before their sessions, as everyone does who changes an account: a role that is being taken away counts here or waits.
+            let actor = token.claims.act.as_ref().map(|act| act.sub);
+            users::lock_people(tx.conn, &[Some(token.claims.sub), actor].into_iter().flatten().collect::<Vec<_>>())?;
+            // One write of a session at a time. Shared, the lock would let a stream of writes hold off the one that ends it for ever, and two writes that
+            // both end sessions, which needs the lock to themselves, would wait for each other:
+            //     A shares S     B shares S     A wants S, waits for B     B wants S, waits for A
+            let session = matching(sessions::find(tx.conn, token.claims.sid, Lock::Update)?, &token)?;
             let standing = session.standing(now, idle);
             tx.ctx.by = By::Request(Box::new(Identity::of_live(session.clone())));
             match standing {
+                Standing::Live if session.acting_as().is_none() && token.is_expired(now) => Ok(Checked::Over(token_expired())),
                 Standing::Live => {
                     operation::permit(tx.ctx.identity()?, &requirements)?;
                     work(tx).map(Checked::Done)
@@ -199,6 +221,11 @@ pub(super) fn matching(session: Option<Session>, token: &Verified) -> Result<Ses
     session
         .filter(|session| session.subject.id() == claims.sub && session.acting_as().map(|acting| acting.actor.id()) == actor)
         .ok_or_else(invalid_token)
+}
+
+/// 401: an own session's access token is past its time.
+pub(super) fn token_expired() -> Error {
+    Error::new(Code::TokenExpired, "the access token's time is over; refresh it")
 }
 
 fn invalid_token() -> Error {

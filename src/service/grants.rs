@@ -43,7 +43,7 @@ impl Office {
             sub: session.subject.id(),
             aud: self.settings.audience.clone(),
             client_id: CLIENT_ID.to_owned(),
-            exp: expires_at.timestamp(),
+            exp: expiry(expires_at, 0).timestamp(),
             iat: now.timestamp(),
             nbf: now.timestamp(),
             jti: Uuid::new_v4().to_string(),

@@ -1,8 +1,10 @@
 //! Starting, listing and ending impersonations.
 
+use chrono::Duration;
+
 use super::ending;
 use super::gate::{Caller, Tx};
-use super::grants::{Grant, expiry};
+use super::grants::Grant;
 use super::login::load;
 use super::office::{Event, Office, Settings};
 use crate::auth::tokens::Verified;
@@ -64,7 +66,7 @@ fn start(tx: &mut Tx<'_>, settings: &Settings, token: &Verified, subject: UserId
     }
     let duration = check_terms(settings, request)?;
     let original_expires_at = Time::from_timestamp(token.claims.exp, 0).ok_or_else(|| Error::internal("a token's expiry is no time"))?;
-    let expires_at = expiry(tx.ctx.now, duration).min(original_expires_at);
+    let expires_at = (tx.ctx.now + Duration::seconds(i64::from(duration))).min(original_expires_at);
 
     let id = SessionId::new(tx.ctx.now);
     let terms = Terms { reason: request.reason.clone(), ticket: request.ticket.clone(), mode: request.mode };

@@ -6,13 +6,14 @@ use super::ending;
 use super::gate::Tx;
 use super::grants::{Grant, own_expiry};
 use super::office::{Client, Event, Office};
+use crate::auth::limiter::Tripped;
 use crate::auth::passwords::PasswordHash;
 use crate::auth::secret::RefreshToken;
 use crate::domain::Time;
 use crate::domain::error::{Code, Error, Result};
 use crate::domain::history::NewEntry;
 use crate::domain::identity::{By, Ctx};
-use crate::domain::ids::SessionId;
+use crate::domain::ids::{SessionId, UserId};
 use crate::domain::impersonation::EndCause;
 use crate::domain::session::{Session, Standing};
 use crate::domain::text::{Email, NewPassword};
@@ -25,6 +26,15 @@ pub(super) fn invalid_credentials() -> Error {
     Error::new(Code::InvalidCredentials, "the credentials are wrong")
 }
 
+/// What is known of an account that somebody tries to log in to.
+struct Found {
+    id: Option<UserId>,
+    user: Option<User>,
+    hash: Option<PasswordHash>,
+    /// Whether it has logged in from this address before.
+    is_known_address: bool,
+}
+
 impl Office {
     /// Opens an own session for whoever knows the password. What is wrong can't be told from the answer, nor from the time it takes.
     ///
@@ -34,62 +44,71 @@ impl Office {
         let address = client.address();
         let account = Email::parse(email).ok();
         let key = account.as_ref().map_or_else(|| email.to_lowercase(), Email::key);
-        let (user, hash, is_known) = self.look_up(account, address.to_string()).await?;
-
-        let attempt = self.limiter.begin(&key, address, is_known, now).await.inspect_err(|error| self.tell_refusal(error))?;
-        // A disabled account has no password, as it were: its answer must not tell that the password was right.
-        let may_log_in = user.as_ref().is_some_and(|user| user.to_principal().is_active());
-        let verdict = self
-            .passwords
-            .verify(password.clone(), hash.clone().filter(|_| may_log_in))
-            .await
-            .inspect_err(|error| self.tell_refusal(error))?;
-        let user = match user {
-            Some(user) if verdict.matches => user,
-            known => {
-                (self.observer)(&Event::LoginFailed);
-                if attempt.fail(now).account {
-                    self.record_tripped_limit(known, client, now).await?;
-                }
+        let mut found = self.look_up(account.clone(), address.to_string()).await?;
+        let begun = self.limiter.begin(&key, address, found.is_known_address, now).await;
+        let attempt = begun.inspect_err(|error| self.tell_refusal(error))?;
+        // Twice, if the account changes while its hash is computed: another login may have renewed the hash of the same password.
+        for _ in 0..2 {
+            // A disabled account has no password, as it were: its answer must not tell that the password was right.
+            let may_log_in = found.user.as_ref().is_some_and(|user| user.to_principal().is_active());
+            let checked = self.passwords.verify(password.clone(), found.hash.clone().filter(|_| may_log_in)).await;
+            let verdict = checked.inspect_err(|error| self.tell_refusal(error))?;
+            let Some(user) = found.user.filter(|_| verdict.matches) else {
+                let tripped = attempt.fail(now);
+                self.tell_failure(found.id, tripped, client, now).await;
                 return Err(invalid_credentials());
+            };
+            if let Some(grant) = self.open_session(&user, found.hash.as_ref(), client.clone(), now).await? {
+                attempt.succeed();
+                (self.observer)(&Event::LoginSucceeded);
+                if let Some(old) = found.hash.filter(|_| verdict.needs_rehash) {
+                    self.renew_hash(&user, old, &password).await;
+                }
+                return Ok(grant);
             }
-        };
-        let grant = self.open_session(&user, hash.as_ref(), client, now).await?;
-        attempt.succeed();
-        (self.observer)(&Event::LoginSucceeded);
-        if verdict.needs_rehash
-            && let Some(old) = hash
-        {
-            self.renew_hash(&user, old, &password).await;
+            found = self.look_up(account.clone(), address.to_string()).await?;
         }
-        Ok(grant)
+        Err(invalid_credentials())
     }
 
-    fn tell_refusal(&self, error: &Error) {
+    pub(super) fn tell_refusal(&self, error: &Error) {
         (self.observer)(if error.code() == Code::TooManyAttempts { &Event::LoginLimited } else { &Event::LoginOverloaded });
     }
 
-    async fn look_up(&self, account: Option<Email>, address: String) -> Result<(Option<User>, Option<PasswordHash>, bool)> {
+    /// The same queries whether there is such an account or not, so that their time doesn't tell.
+    async fn look_up(&self, account: Option<Email>, address: String) -> Result<Found> {
         let found = self.db.read(move |conn| {
             let user = account.map(|email| users::find_by_email(conn, &email)).transpose()?.flatten();
-            let Some(user) = user else { return Ok((None, None, false)) };
-            let hash = users::password_hash(conn, user.id)?;
-            let is_known = sessions::is_known_address(conn, user.id, &address)?;
-            Ok((Some(user), hash, is_known))
+            let id = user.as_ref().map(|user| user.id);
+            let asked = id.unwrap_or(UserId::NOBODY);
+            let hash = users::password_hash(conn, asked)?.map(PasswordHash::from_stored);
+            let is_known_address = sessions::is_known_address(conn, asked, &address)?;
+            Ok(Found { id, user, hash, is_known_address })
         });
-        let (user, hash, is_known) = found.await?;
-        Ok((user, hash.map(PasswordHash::from_stored), is_known))
+        found.await
     }
 
-    /// One entry where a known account's limit trips; a stranger's guesses at unknown accounts leave none.
-    async fn record_tripped_limit(&self, user: Option<User>, client: Client, now: Time) -> Result<()> {
-        let Some(user) = user else { return Ok(()) };
+    /// A failed attempt is a line in the log and a count, and one entry where a known account's limit trips: a stranger's guesses at unknown accounts leave
+    /// none. Best effort, for the answer must not depend on whether the account is known.
+    pub(super) async fn tell_failure(&self, user: Option<UserId>, tripped: Tripped, client: Client, now: Time) {
+        (self.observer)(&Event::LoginFailed);
         let address = client.address().to_string();
+        tracing::info!(
+            request_id = client.request_id,
+            user = user.map(tracing::field::display),
+            client_ip = address,
+            "an attempt with a wrong password failed"
+        );
+        let Some(user) = user.filter(|_| tripped.account) else { return };
         let ctx = Ctx { by: By::Anonymous, now, request_id: client.request_id };
-        self.transact(ctx, move |tx| entries::append(tx.conn, &NewEntry::session_refused(&tx.ctx, user.id, &address))).await
+        let written = self.transact(ctx, move |tx| entries::append(tx.conn, &NewEntry::session_refused(&tx.ctx, user, &address)));
+        if let Err(error) = written.await {
+            tracing::warn!(%error, %user, "that the limit of an account tripped could not be recorded");
+        }
     }
 
-    async fn open_session(&self, user: &User, hash: Option<&PasswordHash>, client: Client, now: Time) -> Result<Grant> {
+    /// Nothing, if the account is not as it was when its hash was read.
+    async fn open_session(&self, user: &User, hash: Option<&PasswordHash>, client: Client, now: Time) -> Result<Option<Grant>> {
         let id = SessionId::new(now);
         let expires_at = now + Duration::seconds(i64::from(self.settings.refresh_token_ttl));
         let refresh = RefreshToken::generate()?;
@@ -100,7 +119,7 @@ impl Office {
             // Whatever changed while the hash was computed counts: a disabled account, another password.
             let user = users::find(tx.conn, user_id, Lock::Share)?.filter(|user| user.to_principal().is_active());
             if user.is_none() || users::password_hash(tx.conn, user_id)? != seen_hash {
-                return Err(invalid_credentials());
+                return Ok(None);
             }
             let session = NewSession {
                 id,
@@ -113,11 +132,11 @@ impl Office {
             };
             sessions::insert(tx.conn, &session, &NewEntry::session_started(&tx.ctx, id))?;
             sessions::insert_refresh_token(tx.conn, &refresh_hash, id, expires_at)?;
-            load(tx, id)
+            load(tx, id).map(Some)
         });
-        let session = session.await?;
+        let Some(session) = session.await? else { return Ok(None) };
         let access_expires_at = own_expiry(&self.settings, &session, now);
-        self.grant(session, now, access_expires_at, Some((refresh, expires_at)))
+        self.grant(session, now, access_expires_at, Some((refresh, expires_at))).map(Some)
     }
 
     /// Best effort: the login has succeeded already.

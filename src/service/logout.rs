@@ -1,7 +1,7 @@
 //! Logging out: of an own session for good, of an impersonation back into the administrator's own.
 
 use super::ending;
-use super::gate::{Presented, Tx, matching};
+use super::gate::{Presented, Tx, matching, token_expired};
 use super::grants::Grant;
 use super::office::{Client, Office};
 use crate::auth::secret::proof_matches;
@@ -46,9 +46,7 @@ impl Office {
             match &session.kind {
                 Kind::Own => match standing {
                     Standing::Over(cause) => Ok(Outcome::Refused(ending::over(&session, cause))),
-                    Standing::Live if token.is_expired(now) => {
-                        Ok(Outcome::Refused(Error::new(Code::TokenExpired, "the access token's time is over; refresh it")))
-                    }
+                    Standing::Live if token.is_expired(now) => Ok(Outcome::Refused(token_expired())),
                     Standing::Live => {
                         ending::end_own(tx, session.id, session.subject.id(), EndCause::Logout)?;
                         Ok(Outcome::Own)
@@ -65,7 +63,7 @@ impl Office {
             Outcome::Own => Ok(LoggedOut::Own),
             Outcome::Refused(error) => Err(error),
             Outcome::WayBack(way, session) => {
-                let access_token = self.tokens.resign(&way.kid, &way.signing_input).map_err(Error::internal)?;
+                let access_token = self.tokens.resign(&way.kid, &way.signing_input, session.subject.id(), session.id)?;
                 let grant = Grant { access_token, expires_at: way.expires_at, refresh: None, session: *session };
                 Ok(LoggedOut::Restored(Box::new(grant)))
             }

@@ -27,6 +27,8 @@ impl Office {
         let hash = self.passwords.hash(password).await?;
         let ctx = Ctx { by: By::Credential(user.to_ref()), now, request_id: client.request_id };
         self.transact(ctx, move |tx| {
+            // Locked before anything is read: a login that is under way with the old password comes before this, and is ended, or after it, and fails.
+            users::find(tx.conn, user.id, Lock::Update)?;
             if !users::take_setup_token(tx.conn, user.id, &token_hash)? {
                 return Err(invalid_credentials());
             }
@@ -45,16 +47,20 @@ impl Office {
         let (user, session) = (identity.subject().user.clone(), identity.session().id);
         let id = user.id;
         let stored = self.db.read(move |conn| users::password_hash(conn, id)).await?;
-        // Who holds a session has logged in from somewhere: a stranger's guesses don't stand in the way.
-        let attempt = self.limiter.begin(&user.email.key(), client.address(), true, caller.ctx.now).await?;
+        // Counted by the session: its holder may guess no faster from many addresses, and a stranger at the login doesn't stand in the way.
+        let key = format!("session {session}");
+        let attempt =
+            self.limiter.begin(&key, client.address(), false, caller.ctx.now).await.inspect_err(|error| self.tell_refusal(error))?;
         let verdict = self.passwords.verify(current, stored.clone().map(PasswordHash::from_stored)).await?;
         if !verdict.matches {
-            attempt.fail(caller.ctx.now);
+            let tripped = attempt.fail(caller.ctx.now);
+            self.tell_failure(Some(id), tripped, client, caller.ctx.now).await;
             return Err(invalid_credentials());
         }
         attempt.succeed();
         let hash = self.passwords.hash(new).await?;
         self.write(caller, move |tx| {
+            users::find(tx.conn, id, Lock::Update)?;
             if users::password_hash(tx.conn, id)? != stored {
                 return Err(invalid_credentials());
             }

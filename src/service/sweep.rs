@@ -1,11 +1,13 @@
 //! What time ends by itself. Requests don't depend on it: they ask the clock. It completes the history and frees space.
 
+use chrono::Duration;
+
 use super::ending;
 use super::office::Office;
 use crate::domain::Time;
 use crate::domain::error::Result;
 use crate::domain::identity::Ctx;
-use crate::domain::impersonation::EndCause;
+use crate::domain::session::Standing;
 use crate::store::{Lock, sessions};
 
 /// How many sessions one transaction ends, so that it stays short.
@@ -18,24 +20,27 @@ impl Office {
     /// # Errors
     /// Where the database can't be reached.
     pub async fn sweep(&self, now: Time) -> Result<()> {
+        let idle = self.settings.impersonation_idle;
+        let idle_since = (idle > 0).then(|| now - Duration::seconds(i64::from(idle)));
         loop {
-            let ctx = Ctx::system("its time was over", now);
-            let swept = self.transact(ctx, move |tx| {
-                let expired = sessions::expired(tx.conn, now, BATCH)?;
-                for (id, _, _) in &expired {
-                    // Found again under its lock: another instance may have been here.
-                    let session = sessions::find(tx.conn, *id, Lock::Update)?;
-                    if let Some(session) = session.filter(|session| session.ended.is_none()) {
-                        ending::end_overdue(tx, &session, EndCause::Expired)?;
+            let ctx = Ctx::system("nobody asked: its time was over", now);
+            let ended = self.transact(ctx, move |tx| {
+                let mut ended = 0;
+                for id in sessions::overdue(tx.conn, now, idle_since, BATCH)? {
+                    // Found again under its lock: another instance may have been here, or its user.
+                    let Some(session) = sessions::find(tx.conn, id, Lock::Update)? else { continue };
+                    if let Standing::MustEnd(cause) = session.standing(now, idle) {
+                        ending::end_overdue(tx, &session, cause)?;
+                        ended += 1;
                     }
                 }
-                Ok(expired.len())
+                Ok(ended)
             });
-            if swept.await? < usize::try_from(BATCH).unwrap_or(usize::MAX) {
+            if ended.await? == 0 {
                 break;
             }
         }
-        self.db.write(move |conn| sessions::forget_expired(conn, now)).await?;
+        while self.db.write(move |conn| sessions::forget_expired(conn, now, BATCH)).await? > 0 {}
         Ok(())
     }
 }

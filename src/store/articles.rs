@@ -3,7 +3,7 @@
 use chrono::NaiveDateTime;
 use diesel::prelude::*;
 
-use super::columns::{self, NameRow, required};
+use super::columns::{self, NameRow, octet_length, required};
 use super::conn::{Conn, Lock};
 use super::entries;
 use super::error::OrDomain as _;
@@ -13,7 +13,7 @@ use crate::domain::error::{Code, Error, Result};
 use crate::domain::history::NewEntry;
 use crate::domain::ids::{ArticleId, UserId};
 use crate::domain::page::{Page, PageRequest};
-use crate::domain::text::{Abstract, Body, Title, fold};
+use crate::domain::text::{Abstract, Body, SearchText, Title, fold};
 
 diesel::alias!(users as authors: AuthorAlias, users as editors: EditorAlias);
 
@@ -156,12 +156,12 @@ pub struct ArticleFilter {
     pub author: Option<UserId>,
     pub editor: Option<UserId>,
     /// Part of the title or of the abstract, in any case.
-    pub q: Option<String>,
+    pub q: Option<SearchText>,
 }
 
 /// One page of articles, newest first.
 pub fn list(conn: &mut Conn, filter: &ArticleFilter, page: &PageRequest<ArticleId>) -> Result<Page<Article>> {
-    let mut query = select_articles!().into_boxed();
+    let mut query = articles::table.into_boxed();
     if let Some(user) = filter.visible_to {
         let user = user.to_string();
         query = query.filter(articles::author_id.eq(user.clone()).or(articles::editor_id.assume_not_null().eq(user)));
@@ -176,12 +176,20 @@ pub fn list(conn: &mut Conn, filter: &ArticleFilter, page: &PageRequest<ArticleI
         query = query.filter(articles::editor_id.eq(editor.to_string()));
     }
     if let Some(q) = &filter.q {
-        query = query.filter(articles::search.like(columns::contains(q)).escape('\\'));
+        query = query.filter(articles::search.like(columns::contains(q.as_str())).escape('\\'));
     }
     if let Some(after) = page.after {
         query = query.filter(articles::id.lt(after.to_string()));
     }
-    let rows: Vec<Row> = query.order(articles::id.desc()).limit(page.limit.rows()).load(conn).or_domain()?;
+    // Which first, and how long they are; then what is in them.
+    let keys: Vec<(String, i32)> = query
+        .select((articles::id, octet_length(articles::body)))
+        .order(articles::id.desc())
+        .limit(page.limit.rows())
+        .load(conn)
+        .or_domain()?;
+    let (chosen, has_more) = page.limit.fit(keys);
+    let rows: Vec<Row> = select_articles!().filter(articles::id.eq_any(chosen)).order(articles::id.desc()).load(conn).or_domain()?;
     let items = rows.into_iter().map(Row::into_article).collect::<Result<Vec<_>>>()?;
-    Ok(Page::from_rows(items, page.limit, |article| article.id))
+    Ok(Page::from_chosen(items, has_more, |article| article.id))
 }

@@ -52,6 +52,11 @@ pub(super) fn principal((id, email, display_name, role, status): PrincipalRow) -
     })
 }
 
+diesel::define_sql_function! {
+    /// How long a text is in bytes, found without reading it. Both databases have it.
+    fn octet_length(text: diesel::sql_types::Text) -> diesel::sql_types::Integer;
+}
+
 /// A pattern for `LIKE … ESCAPE '\'` that finds `text` anywhere.
 pub(super) fn contains(text: &str) -> String {
     let mut pattern = String::with_capacity(text.len() + 2);

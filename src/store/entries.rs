@@ -6,7 +6,7 @@ use chrono::{Duration, NaiveDateTime};
 use diesel::dsl::{count_star, max, min};
 use diesel::prelude::*;
 
-use super::columns::{self, required};
+use super::columns::{self, octet_length, required};
 use super::conn::Conn;
 use super::error::OrDomain as _;
 use super::schema::{entries, refusals};
@@ -117,10 +117,18 @@ pub fn list(conn: &mut Conn, filter: &HistoryFilter, page: &PageRequest<Seq>) ->
     if let Some(after) = page.after {
         query = query.filter(entries::seq.lt(after.0));
     }
-    let rows: Vec<Row> = query.order(entries::seq.desc()).limit(page.limit.rows()).load(conn).or_domain()?;
+    // Which first, and how long they are; then what is in them.
+    let keys: Vec<(i64, i32)> = query
+        .select((entries::seq, octet_length(entries::changes)))
+        .order(entries::seq.desc())
+        .limit(page.limit.rows())
+        .load(conn)
+        .or_domain()?;
+    let (chosen, has_more) = page.limit.fit(keys);
+    let rows: Vec<Row> = entries::table.filter(entries::seq.eq_any(chosen)).order(entries::seq.desc()).load(conn).or_domain()?;
     let mut items = rows.into_iter().map(Row::into_entry).collect::<Result<Vec<_>>>()?;
     fill_counts(conn, &mut items)?;
-    Ok(Page::from_rows(items, page.limit, |entry| Seq(entry.seq)))
+    Ok(Page::from_chosen(items, has_more, |entry| Seq(entry.seq)))
 }
 
 fn place_of_last_before(conn: &mut Conn, time: NaiveDateTime) -> Result<Option<i64>> {

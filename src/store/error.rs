@@ -34,7 +34,8 @@ fn from_database(kind: &DatabaseErrorKind, info: &(dyn DatabaseErrorInformation 
         DatabaseErrorKind::UniqueViolation => Error::lost_race(message),
         // diesel has no kind for a deadlock (SQLSTATE 40P01), for a server that goes away (57P) or for SQLite's SQLITE_BUSY.
         _ if message.contains("deadlock detected") => Error::lost_race(message),
-        _ if message.contains("database is locked") => Error::lost_race(message),
+        // SQLite waited for the other writer as long as it may.
+        _ if message.contains("database is locked") => Error::overloaded(),
         _ if UNAVAILABLE.iter().any(|part| message.contains(part)) => Error::database_unavailable(message),
         _ => Error::internal(message),
     }

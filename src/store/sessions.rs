@@ -211,7 +211,7 @@ pub fn lock_open(conn: &mut Conn, which: Open) -> Result<Vec<SessionId>> {
         Open::Own(user) => query.filter(sessions::actor_id.is_null()).filter(sessions::subject_id.eq(user.to_string())),
         Open::From(session) => query.filter(sessions::original_session_id.eq(session.to_string())),
         Open::Of(user) => query.filter(sessions::actor_id.is_not_null()).filter(sessions::subject_id.eq(user.to_string())),
-        Open::By(user) => query.filter(sessions::actor_id.eq(user.to_string())),
+        Open::By(user) => query.filter(sessions::actor_id.is_not_null()).filter(sessions::actor_id.eq(user.to_string())),
     };
     let ids: Vec<String> = query.load(conn).or_domain()?;
     if let Conn::Postgres(conn) = conn {
@@ -232,17 +232,30 @@ pub fn open(conn: &mut Conn, user: Option<UserId>, limit: i64) -> Result<Vec<Ses
     ids.iter().map(|id| columns::session_id(id)).collect()
 }
 
-/// Open sessions whose time is over, oldest first, at most `limit` of them: the id, the user, and whether it is an impersonation.
-pub fn expired(conn: &mut Conn, now: Time, limit: i64) -> Result<Vec<(SessionId, UserId, bool)>> {
-    let rows: Vec<(String, String, Option<String>)> = sessions::table
+/// Open sessions whose time is over, and open impersonations that nobody used since `idle_since`; at most `limit` of each.
+pub fn overdue(conn: &mut Conn, now: Time, idle_since: Option<Time>, limit: i64) -> Result<Vec<SessionId>> {
+    let mut ids: Vec<String> = sessions::table
         .filter(sessions::ended_at.is_null())
         .filter(sessions::expires_at.le(now.naive_utc()))
         .order(sessions::expires_at)
         .limit(limit)
-        .select((sessions::id, sessions::subject_id, sessions::actor_id))
+        .select(sessions::id)
         .load(conn)
         .or_domain()?;
-    rows.into_iter().map(|(id, user, actor)| Ok((columns::session_id(&id)?, columns::user_id(&user)?, actor.is_some()))).collect()
+    if let Some(idle_since) = idle_since {
+        let idle: Vec<String> = sessions::table
+            .filter(sessions::actor_id.is_not_null())
+            .filter(sessions::ended_at.is_null())
+            .filter(sessions::expires_at.gt(now.naive_utc()))
+            .filter(sessions::last_used_at.le(idle_since.naive_utc()))
+            .order(sessions::id)
+            .limit(limit)
+            .select(sessions::id)
+            .load(conn)
+            .or_domain()?;
+        ids.extend(idle);
+    }
+    ids.iter().map(|id| columns::session_id(id)).collect()
 }
 
 /// An own session as its user sees it.
@@ -461,6 +474,17 @@ pub fn take_way_back(conn: &mut Conn, impersonation: SessionId) -> Result<Option
     }))
 }
 
+/// Closes every way back of impersonations of and by this user.
+pub fn close_ways_back(conn: &mut Conn, user: UserId) -> Result<()> {
+    let user = user.to_string();
+    let theirs = sessions::table
+        .filter(sessions::actor_id.is_not_null())
+        .filter(sessions::subject_id.eq(user.clone()).or(sessions::actor_id.assume_not_null().eq(user)))
+        .select(sessions::id);
+    diesel::delete(ways_back::table.filter(ways_back::impersonation_id.eq_any(theirs))).execute(conn).or_domain()?;
+    Ok(())
+}
+
 /// A refresh token as it is stored: by its hash alone.
 #[derive(Debug, Clone)]
 pub struct RefreshRow {
@@ -504,10 +528,24 @@ pub fn replace_refresh_token(conn: &mut Conn, hash: &str, now: Time) -> Result<(
     Ok(())
 }
 
-/// Forgets what time has made useless: refresh tokens and ways back past their expiry. No mutation.
-pub fn forget_expired(conn: &mut Conn, now: Time) -> Result<usize> {
+/// Forgets what time has made useless: refresh tokens and ways back past their expiry, at most `limit` of each, and answers how many. No mutation.
+pub fn forget_expired(conn: &mut Conn, now: Time, limit: i64) -> Result<usize> {
     let now = now.naive_utc();
-    let tokens = diesel::delete(refresh_tokens::table.filter(refresh_tokens::expires_at.le(now))).execute(conn).or_domain()?;
-    let ways = diesel::delete(ways_back::table.filter(ways_back::expires_at.le(now))).execute(conn).or_domain()?;
+    let hashes: Vec<String> = refresh_tokens::table
+        .filter(refresh_tokens::expires_at.le(now))
+        .order(refresh_tokens::expires_at)
+        .limit(limit)
+        .select(refresh_tokens::hash)
+        .load(conn)
+        .or_domain()?;
+    let ids: Vec<String> = ways_back::table
+        .filter(ways_back::expires_at.le(now))
+        .order(ways_back::expires_at)
+        .limit(limit)
+        .select(ways_back::impersonation_id)
+        .load(conn)
+        .or_domain()?;
+    let tokens = diesel::delete(refresh_tokens::table.filter(refresh_tokens::hash.eq_any(hashes))).execute(conn).or_domain()?;
+    let ways = diesel::delete(ways_back::table.filter(ways_back::impersonation_id.eq_any(ids))).execute(conn).or_domain()?;
     Ok(tokens + ways)
 }

@@ -14,7 +14,7 @@ use crate::domain::history::NewEntry;
 use crate::domain::ids::UserId;
 use crate::domain::page::{Page, PageRequest};
 use crate::domain::role::Role;
-use crate::domain::text::{DisplayName, Email, fold};
+use crate::domain::text::{DisplayName, Email, SearchText, fold};
 use crate::domain::user::{User, UserStatus};
 
 type Columns =
@@ -132,7 +132,7 @@ pub fn find_by_email(conn: &mut Conn, email: &Email) -> Result<Option<User>> {
 #[derive(Debug, Clone, Default)]
 pub struct UserFilter {
     /// Part of the e-mail address or of the name, in any case.
-    pub q: Option<String>,
+    pub q: Option<SearchText>,
     pub email: Option<Email>,
     pub role: Option<Role>,
     pub status: Option<UserStatus>,
@@ -142,7 +142,7 @@ pub struct UserFilter {
 pub fn list(conn: &mut Conn, filter: &UserFilter, page: &PageRequest<UserId>) -> Result<Page<User>> {
     let mut query = users::table.select(COLUMNS).into_boxed();
     if let Some(q) = &filter.q {
-        query = query.filter(users::search.like(columns::contains(q)).escape('\\'));
+        query = query.filter(users::search.like(columns::contains(q.as_str())).escape('\\'));
     }
     if let Some(email) = &filter.email {
         query = query.filter(users::email_key.eq(email.key()));
@@ -159,6 +159,31 @@ pub fn list(conn: &mut Conn, filter: &UserFilter, page: &PageRequest<UserId>) ->
     let rows: Vec<Row> = query.order(users::id.desc()).limit(page.limit.rows()).load(conn).or_domain()?;
     let items = rows.into_iter().map(Row::into_user).collect::<Result<Vec<_>>>()?;
     Ok(Page::from_rows(items, page.limit, |user| user.id))
+}
+
+/// Makes everything that concerns accounts wait until this transaction ends. Comes before any other lock.
+pub fn lock_accounts(conn: &mut Conn) -> Result<()> {
+    match conn {
+        Conn::Postgres(conn) => {
+            diesel::sql_query(format!("SELECT pg_advisory_xact_lock({ACCOUNTS_LOCK})")).execute(conn).or_domain()?;
+        }
+        // One writer at a time anyway.
+        Conn::Sqlite(_) => {}
+    }
+    Ok(())
+}
+
+/// Any number, the same in every instance.
+const ACCOUNTS_LOCK: i64 = 0x61_63_63_6f_75_6e_74_73;
+
+/// Keeps these users' roles and status as they are until the transaction ends, and so reads them as they are.
+pub fn lock_people(conn: &mut Conn, ids: &[UserId]) -> Result<()> {
+    if let Conn::Postgres(conn) = conn {
+        let ids: Vec<String> = ids.iter().map(ToString::to_string).collect();
+        let rows = users::table.filter(users::id.eq_any(ids)).order(users::id).select(users::id);
+        let _: Vec<String> = rows.for_share().load(conn).or_domain()?;
+    }
+    Ok(())
 }
 
 /// The ids of the active administrators, their rows locked so that none of them can be demoted meanwhile.

@@ -128,12 +128,14 @@ CREATE TABLE sessions (
     CHECK ((ended_at IS NULL) = (end_cause IS NULL)),
     CHECK (ended_by_id IS NULL OR ended_at IS NOT NULL)
 );
-CREATE INDEX sessions_own ON sessions (subject_id, id) WHERE actor_id IS NULL;
+CREATE INDEX sessions_own_open ON sessions (subject_id, id) WHERE actor_id IS NULL AND ended_at IS NULL;
 CREATE INDEX sessions_own_address ON sessions (subject_id, client_ip) WHERE actor_id IS NULL;
 CREATE INDEX impersonations ON sessions (id) WHERE actor_id IS NOT NULL;
 CREATE INDEX impersonations_live ON sessions (id) WHERE actor_id IS NOT NULL AND ended_at IS NULL;
 CREATE INDEX impersonations_by_subject ON sessions (subject_id, id) WHERE actor_id IS NOT NULL;
 CREATE INDEX impersonations_by_actor ON sessions (actor_id, id) WHERE actor_id IS NOT NULL;
+CREATE INDEX impersonations_open_by_subject ON sessions (subject_id, id) WHERE actor_id IS NOT NULL AND ended_at IS NULL;
+CREATE INDEX impersonations_open_by_actor ON sessions (actor_id, id) WHERE actor_id IS NOT NULL AND ended_at IS NULL;
 CREATE INDEX impersonations_by_original ON sessions (original_session_id) WHERE original_session_id IS NOT NULL;
 CREATE INDEX sessions_open ON sessions (expires_at) WHERE ended_at IS NULL;
 

@@ -10,7 +10,7 @@ use crate::domain::article::{ArticleChange, ArticleStatus, WorkflowStep};
 use crate::domain::identity::Ctx;
 use crate::domain::ids::{ArticleId, UserId};
 use crate::domain::operation::{ActOnArticle, CreateArticle, DeleteArticle, GetArticle, ListArticles, UpdateArticle};
-use crate::domain::text::{Abstract, Body as Text, Comment, Title};
+use crate::domain::text::{Abstract, Body as Text, Comment, SearchText, Title};
 use crate::http::answer::{listed, nothing, page_request, versioned};
 use crate::http::caller::Authorized;
 use crate::http::extract::{Body, Checked, IfMatch, Patch, PathId, Query};
@@ -37,6 +37,7 @@ pub struct ArticleQuery {
     #[param(value_type = Option<uuid::Uuid>)]
     editor: Option<UserId>,
     /// Part of the title or of the abstract, in any case.
+    #[param(max_length = 200)]
     q: Option<String>,
     /// How many items at most.
     #[param(minimum = 1, maximum = 200, default = 50)]
@@ -59,7 +60,9 @@ pub struct ArticleQuery {
 pub async fn list_articles(auth: Authorized<ListArticles>, query: Query<ArticleQuery>, request: HttpRequest) -> Result<HttpResponse> {
     let query = query.parse()?;
     let page = page_request(query.limit, query.cursor.as_deref())?;
-    let filter = Filter { status: query.status, author: query.author, editor: query.editor, q: query.q };
+    let mut checked = Checked::new();
+    let q = checked.optional("q", query.q.as_deref().map(SearchText::parse));
+    let filter = checked.finish(|| Some(Filter { status: query.status, author: query.author, editor: query.editor, q }))?;
     let found = auth.read(move |conn, ctx| articles::list(conn, ctx, filter, &page)).await?;
     let items = found.items.into_iter().map(|article| shown(&auth.caller.ctx, article)).collect::<Result<_>>()?;
     Ok(listed(&ArticlePage { items, next_cursor: found.next_cursor }, request.query_string()))

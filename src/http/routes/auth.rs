@@ -88,7 +88,9 @@ pub struct LogoutRequest {
 #[post("/v1/auth/logout")]
 pub async fn log_out(bearer: Bearer, body: Body<LogoutRequest>) -> Result<HttpResponse> {
     let verifier = body.read_optional().await?.and_then(|body| body.restore_verifier);
-    let Bearer { state, presented, now, client } = bearer;
+    let Bearer { state, presented, client } = bearer;
+    // After the body has arrived.
+    let now = state.clock.now();
     match state.office.log_out(presented, verifier, client, now).await? {
         LoggedOut::Own => Ok(nothing()),
         LoggedOut::Restored(grant) => Ok(HttpResponse::Ok().json(Grant::new(*grant, now))),

@@ -70,7 +70,7 @@ pub async fn start_impersonation(
     let mode = body.mode.unwrap_or(Mode::Full);
     let request = StartRequest { reason, ticket, duration_seconds: body.duration_seconds, mode, restore_challenge };
     let request = checked.finish(|| Some(request))?;
-    let grant = auth.state.office.start_impersonation(&auth.caller, subject, request).await?;
+    let grant = auth.state.office.start_impersonation(&auth.caller_now(), subject, request).await?;
     let location = auth.state.location(format_args!("impersonations/{}", grant.session.id));
     Ok(created(&Grant::new(grant, auth.now()), location))
 }

@@ -23,7 +23,11 @@ use crate::service::{impersonations, sessions};
 #[get("/v1/me")]
 pub async fn get_me(auth: Authorized<GetMe>) -> Result<HttpResponse> {
     let session = auth.caller.identity()?.session();
-    let expires_at = Time::from_timestamp(auth.caller.token.claims.exp, 0).ok_or_else(|| Error::internal("a token's expiry is no time"))?;
+    let expires_at = match session.acting_as() {
+        // The row is exact; the token counts whole seconds.
+        Some(_) => session.expires_at,
+        None => Time::from_timestamp(auth.caller.token.claims.exp, 0).ok_or_else(|| Error::internal("a token's expiry is no time"))?,
+    };
     Ok(HttpResponse::Ok().json(Session::new(session, expires_at, auth.now())))
 }
 
@@ -134,6 +138,6 @@ pub async fn change_my_password(
     let mut checked = Checked::new();
     let new = checked.field("/new_password", NewPassword::parse(&new_password));
     let new = checked.finish(|| new)?;
-    auth.state.office.change_password(&auth.caller, current_password, new, sender.0).await?;
+    auth.state.office.change_password(&auth.caller_now(), current_password, new, sender.0).await?;
     Ok(nothing())
 }

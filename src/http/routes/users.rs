@@ -8,7 +8,7 @@ use utoipa::{IntoParams, ToSchema};
 use crate::domain::ids::UserId;
 use crate::domain::operation::{CreateUser, EndUserSessions, GetUser, ListUsers, RenewSetupToken, UpdateUser};
 use crate::domain::role::Role;
-use crate::domain::text::{DisplayName, Email};
+use crate::domain::text::{DisplayName, Email, SearchText};
 use crate::domain::user::{UserChange, UserStatus};
 use crate::http::answer::{listed, nothing, page_request, versioned};
 use crate::http::caller::Authorized;
@@ -24,6 +24,7 @@ use crate::service::{impersonations, sessions};
 #[into_params(parameter_in = Query)]
 pub struct UserQuery {
     /// Part of the e-mail address or of the name, in any case.
+    #[param(max_length = 200)]
     q: Option<String>,
     /// The whole e-mail address, in any case.
     email: Option<String>,
@@ -54,7 +55,8 @@ pub async fn list_users(auth: Authorized<ListUsers>, query: Query<UserQuery>, re
     let page = page_request(query.limit, query.cursor.as_deref())?;
     let mut checked = Checked::new();
     let email = checked.optional("email", query.email.as_deref().map(Email::parse));
-    let filter = checked.finish(|| Some(Filter { q: query.q, email, role: query.role, status: query.status }))?;
+    let q = checked.optional("q", query.q.as_deref().map(SearchText::parse));
+    let filter = checked.finish(|| Some(Filter { q, email, role: query.role, status: query.status }))?;
     let found = auth.read(move |conn, _| users::list(conn, &filter, &page)).await?;
     let ctx = &auth.caller.ctx;
     let mut items = Vec::with_capacity(found.items.len());
