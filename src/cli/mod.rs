@@ -1,6 +1,6 @@
 //! The command line: one file a command. Imports every floor; nothing imports it but `main`, and tests that start a server.
 //!
-//! Results go to the standard output, the rest to the standard error ([`output`]). A command that works on the database does
+//! Results go to the standard output, the rest to the standard error. A command that works on the database does
 //! so beside a running server, which sees it at the next request.
 
 /// Puts the paragraphs of a long help together, exit statuses last.

@@ -78,7 +78,7 @@ pub fn print(line: impl fmt::Display) -> Outcome {
     }
 }
 
-/// Prints a result as one line of JSON. Errors as [`print`].
+/// Prints a result as one line of JSON. Errors as `print`.
 pub fn print_json(result: &impl serde::Serialize) -> Outcome {
     print(serde_json::to_string(result).map_err(Failure::failed)?)
 }
