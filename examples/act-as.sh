@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Acts as a user of Actas for as long as one command or one call takes, on the record, and always comes back.
 #
-# No secret is ever an argument of a program, where every user of the machine could read it: they go through pipes and through files that only
-# their owner can read. Needs bash, curl, jq, and sha256sum or shasum.
+# No secret is ever an argument of a program, where every user of the machine could read it: they go through pipes and through
+# files that only their owner can read. Needs bash, curl, jq, and sha256sum or shasum.
 set -euo pipefail
 umask 077
 
@@ -11,8 +11,9 @@ usage() {
 Usage: act-as.sh --as EMAIL --reason TEXT [OPTION…] [--] COMMAND [ARGUMENT…]
        act-as.sh --as EMAIL --reason TEXT [OPTION…] --call METHOD PATH [--data FILE]
 
-Logs in, acts as a user, runs a command or makes one call of the API as that user, ends the impersonation, and logs out. The impersonation ends
-whatever becomes of the command, also when it fails or this script is interrupted.
+Logs in, acts as a user, runs a command or makes one call of the API as that user, ends the
+impersonation, and logs out. The impersonation ends whatever becomes of the command, also when
+it fails or this script is interrupted.
 
   --as EMAIL             as whom to act
   --reason TEXT          why; the history keeps it
@@ -30,8 +31,8 @@ The command finds in its environment ACT_AS_URL, ACT_AS_TOKEN, and in ACT_AS_HEA
   act-as.sh --as ed@newsroom.example --reason 'the list is empty' -- \
       bash -c 'curl -sS -H @"$ACT_AS_HEADERS" "$ACT_AS_URL/v1/articles" | jq .'
 
-Exit status: the command's own, or 0 and 1 for a call; 1 where nothing was done; 2 for wrong usage; 3 where the impersonation could not be ended
-from here, so that somebody has to.
+Exit status: the command's own, or 0 and 1 for a call; 1 where nothing was done; 2 for wrong
+usage; 3 where the impersonation could not be ended from here, so that somebody has to.
 USAGE
 }
 
@@ -97,8 +98,8 @@ work=$(mktemp -d "${TMPDIR:-/tmp}/act-as.XXXXXXXX")
 own=$work/own acting=$work/acting answer=$work/answer
 child='' verifier='' trouble=0
 
-# request METHOD PATH [HEADERS [BODY]]: asks Actas with the headers in one file and the body in another. The answer is in $answer. Fails unless it is
-# good, and says why.
+# request METHOD PATH [HEADERS [BODY]]: asks Actas with the headers in one file and the body in another. The answer is in
+# $answer. Fails unless it is good, and says why.
 request() {
     local options=(--silent --show-error --max-time 60 --request "$1" --output "$answer" --write-out '%{http_code}') status
     [[ -z ${3:-} ]] || options+=(--header @"$3")
@@ -108,8 +109,8 @@ request() {
     # With its status: in a trap, a bare return has that of what came before.
     [[ $status == 2* ]] && return 0
     say "$1 $2 answered $status"
-    jq --raw-output '(.code // empty) + ": " + (.detail // empty), ((.reasons // [])[], (.errors // [])[] | "  " + .code + ": " + .detail)' \
-        "$answer" >&2 2>/dev/null || true
+    jq --raw-output '(.code // empty) + ": " + (.detail // empty),
+        ((.reasons // [])[], (.errors // [])[] | "  " + .code + ": " + .detail)' "$answer" >&2 2>/dev/null || true
     return 1
 }
 
@@ -179,7 +180,7 @@ jq --null-input --arg reason "$reason" --arg ticket "$ticket" --arg mode "$mode"
         + if $duration == "" then {} else {duration_seconds: ($duration | tonumber)} end' >"$work/body"
 request POST "/v1/users/$subject/impersonate" "$own" "$work/body" || exit 1
 keep_token "$acting"
-jq --raw-output '.session | "act-as: " + .actor.display_name + " acting as " + .subject.display_name + " until " + .expires_at' "$answer" >&2
+say "$(jq --raw-output '.session | .actor.display_name + " acting as " + .subject.display_name + " until " + .expires_at' "$answer")"
 
 if [[ -n $method ]]; then
     if [[ $data == - ]]; then

@@ -10,8 +10,8 @@ use crate::service::database::migrate;
 
 /// Bring the database to this version's schema
 ///
-/// Creates the database's tables, or changes them to what this version needs, and prints the migrations that it ran. `actas serve` does so by
-/// itself at its start; this is for whoever wants it done before. Any number may run at once: one works, the others wait.
+/// Creates the database's tables, or changes them to what this version needs, and prints the migrations that it ran. `actas serve` does
+/// so by itself at its start; this is for whoever wants it done before. Any number may run at once: one works, the others wait.
 #[derive(Args)]
 #[command(after_long_help = help![
     "Examples:

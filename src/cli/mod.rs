@@ -1,6 +1,6 @@
 //! The command line: one file a command. Imports every floor; nothing imports it but `main`, and tests that start a server.
 //!
-//! Results go to the standard output, the rest to the standard error ([`output`]). A command that works on the database does
+//! Results go to the standard output, the rest to the standard error. A command that works on the database does
 //! so beside a running server, which sees it at the next request.
 
 /// Puts the paragraphs of a long help together, exit statuses last.
@@ -38,8 +38,8 @@ wins; a variable together with its file is an error.";
 /// As [`ABOUT_SETTINGS`], for the commands that serve nobody.
 const ABOUT_COMMAND_SETTINGS: &str = "\
 A setting is a flag, or the environment variable named with it, or a file whose path is in that variable with _FILE added. The flag \
-wins; a variable together with its file is an error. Unless something else is chosen, only warnings are logged, for a person's eyes. It works \
-beside a running server, also on SQLite.";
+wins; a variable together with its file is an error. Unless something else is chosen, only warnings are logged, for a person's eyes. \
+It works beside a running server, also on SQLite.";
 
 /// User impersonation as a service: act as a user, on the record, and back.
 #[derive(Parser)]

@@ -59,7 +59,11 @@ impl From<Error> for Failure {
 
 /// An error for whoever runs the program, who may know more than a client.
 pub fn describe(error: &Error) -> String {
-    error.internal_detail().unwrap_or_else(|| error.detail()).to_owned()
+    let detail = error.internal_detail().unwrap_or_else(|| error.detail());
+    match error.code() {
+        Code::DatabaseUnavailable => format!("the database can't be reached: {detail}"),
+        _ => detail.to_owned(),
+    }
 }
 
 /// Prints a line of the result, and at once.
@@ -74,7 +78,7 @@ pub fn print(line: impl fmt::Display) -> Outcome {
     }
 }
 
-/// Prints a result as one line of JSON. Errors as [`print`].
+/// Prints a result as one line of JSON. Errors as `print`.
 pub fn print_json(result: &impl serde::Serialize) -> Outcome {
     print(serde_json::to_string(result).map_err(Failure::failed)?)
 }

@@ -34,8 +34,8 @@ const SWEEP_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Serve the API
 ///
-/// Brings the database to this version's schema, makes its signing keys at the first start, and serves until SIGTERM or SIGINT; then it finishes the
-/// requests in flight. Prints `listening on http://…` on the standard output, logs to the standard error.
+/// Brings the database to this version's schema, makes its signing keys at the first start, and serves until SIGTERM or SIGINT; then it
+/// finishes the requests in flight. Prints `listening on http://…` on the standard output, logs to the standard error.
 #[derive(Args)]
 #[command(after_long_help = help![
     "Examples:

@@ -28,8 +28,8 @@ enum SessionCommand {
 
 /// End a user's sessions, or everyone's
 ///
-/// Their access and refresh tokens are dead at once, also at a running server. Impersonations of the user and those that the user started end
-/// too, for good. Each end is an entry of the history, with origin `cli`.
+/// Their access and refresh tokens are dead at once, also at a running server. Impersonations of the user and those that the user started
+/// end too, for good. Each end is an entry of the history, with origin `cli`.
 #[derive(Args)]
 #[command(
     group(ArgGroup::new("whose").required(true).args(["user", "all"])),

@@ -53,8 +53,8 @@ pub struct EndedByCommand {
     pub impersonations: usize,
 }
 
-/// Ends some open sessions from the command line, impersonations of the user included: `user`'s, or everyone's. Nothing is left when it answers that it ended
-/// nothing.
+/// Ends some open sessions from the command line, impersonations of the user included: `user`'s, or everyone's. Nothing is left when it
+/// answers that it ended nothing.
 ///
 /// # Errors
 /// Where the database says no.

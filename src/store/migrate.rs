@@ -51,8 +51,8 @@ pub fn run(db: &Db) -> Result<Vec<String>> {
 pub fn is_current(conn: &mut Conn) -> Result<bool> {
     let pending = match conn {
         Conn::Sqlite(conn) => {
-            // To look for migrations makes the table of them where it seems to be missing. A connection that only reads can't, and one that was opened before
-            // the migrations takes the table for missing until it has read anything.
+            // To look for migrations makes the table of them where it seems to be missing. A connection that only reads can't, and
+            // one that was opened before the migrations takes the table for missing until it has read anything.
             let is_begun = sql::<Bool>("EXISTS (SELECT 1 FROM sqlite_schema WHERE name = '__diesel_schema_migrations')");
             if !diesel::select(is_begun).get_result::<bool>(conn).or_domain()? {
                 return Ok(false);

@@ -39,11 +39,13 @@ const DEFAULTS: [(&str, &str); 6] = [
 /// Serve a throw-away newsroom to play with
 ///
 /// Serves the API over an embedded database of its own, in a temporary directory that is deleted at SIGTERM or SIGINT, whatever
-/// ACTAS_DATABASE_URL says. Its people, their ids, e-mail addresses and passwords, and its articles are the same at every start, with some history behind
-/// them. It prints them, and a session to paste that tells the story: an administrator acts as an editor, on the record, and comes back.
+/// ACTAS_DATABASE_URL says. Its people, their ids, e-mail addresses and passwords, and its articles are the same at every start, with
+/// some history behind them. It prints them, and a session to paste that tells the story: an administrator acts as an editor, on the
+/// record, and comes back.
 ///
-/// Because its passwords are public it listens on loopback addresses only. It takes the settings of `actas serve`, with these defaults: no limit of
-/// failed logins, cheap password hashes, pages on any localhost origin may call, quiet logs for a person's eyes, and a public URL where it listens.
+/// Because its passwords are public it listens on loopback addresses only. It takes the settings of `actas serve`, with these defaults:
+/// no limit of failed logins, cheap password hashes, pages on any localhost origin may call, quiet logs for a person's eyes, and a public
+/// URL where it listens.
 #[derive(Args)]
 #[command(
     mut_arg("database_url", |argument| argument.hide(true)),

@@ -1,6 +1,7 @@
 //! The demo's newsroom: its people, its articles, and what they went through.
 //!
-//! Everything is done by the use cases that the API uses, by people who log in and out, at instants that lie in the past. So the history is as genuine as any.
+//! Everything is done by the use cases that the API uses, by people who log in and out, at instants that lie in the past. So the history
+//! is as genuine as any.
 
 use chrono::{Duration, DurationRound as _};
 

@@ -19,8 +19,8 @@ use crate::service::users;
 
 /// Create an account
 ///
-/// Creates an active account with a password, and prints its id. This is how the first administrator comes to be; everyone else is better invited
-/// with POST /v1/users, so that nobody has to be told a password. Brings the database to this version's schema first.
+/// Creates an active account with a password, and prints its id. This is how the first administrator comes to be; everyone else is better
+/// invited with POST /v1/users, so that nobody has to be told a password. Brings the database to this version's schema first.
 #[derive(Args)]
 #[command(after_long_help = help![
     "Examples:

@@ -13,8 +13,8 @@ use crate::service::{run_command, users};
 
 /// Disable an account
 ///
-/// The user can't log in any more; their sessions end, and the impersonations of and by them, also at a running server. Prints the user's id.
-/// Accounts are never deleted, because the history names them. The last active administrator can't be disabled.
+/// The user can't log in any more; their sessions end, and the impersonations of and by them, also at a running server. Prints the user's
+/// id. Accounts are never deleted, because the history names them. The last active administrator can't be disabled.
 #[derive(Args)]
 #[command(after_long_help = help!["Example:\n  actas user disable --email ed@example.org", ABOUT_COMMAND_SETTINGS])]
 pub struct Disable {
