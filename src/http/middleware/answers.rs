@@ -10,12 +10,12 @@ use actix_web::dev::{Service, ServiceRequest, ServiceResponse, Transform, forwar
 use actix_web::http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use actix_web::http::{Method, StatusCode};
 use actix_web::{HttpMessage, HttpResponse, ResponseError};
-use chrono::Utc;
 use futures_util::FutureExt;
 use futures_util::future::LocalBoxFuture;
 use uuid::{Timestamp, Uuid};
 
 use super::unread::Unread;
+use crate::clock::Clock;
 use crate::domain::text::is_sane_request_id;
 use crate::http::connection::Watch;
 use crate::http::extract::TrustedProxies;
@@ -235,9 +235,8 @@ impl Exchange {
 }
 
 /// A UUIDv7, so that ids sort by time in the log.
-#[expect(clippy::disallowed_methods, reason = "an id only has to be new; no rule looks at its time")]
 fn new_request_id() -> String {
-    let now = Utc::now();
+    let now = Clock::default().now();
     let seconds = u64::try_from(now.timestamp()).unwrap_or_default();
     Uuid::new_v7(Timestamp::from_unix(uuid::NoContext, seconds, now.timestamp_subsec_nanos())).to_string()
 }
