@@ -5,8 +5,8 @@ use std::net::TcpListener;
 use std::sync::Arc;
 
 use actix_web::dev::Server;
-use actix_web::http::header;
-use actix_web::{App, HttpResponse, web};
+use actix_web::http::header::{self, HeaderValue};
+use actix_web::{App, HttpResponse, ResponseError as _, web};
 use utoipa::openapi::OpenApi;
 use utoipa_actix_web::AppExt as _;
 use utoipa_swagger_ui::{Config as UiConfig, SwaggerUi};
@@ -14,8 +14,10 @@ use utoipa_swagger_ui::{Config as UiConfig, SwaggerUi};
 use super::assembly::{Layers, layered};
 use super::caller::State;
 use super::document;
+use super::problem::Problem;
 use super::routes::{articles, auth, history, impersonations, me, ops, users};
 use super::server::{self, ServerSettings};
+use crate::domain::error::Code;
 
 /// Registers every route of the API on an app that collects its document.
 macro_rules! api {
@@ -93,7 +95,7 @@ pub fn serve(listener: TcpListener, scope: Scope, state: State, layers: Layers, 
                 let text = web::Data::from(Arc::new(Text(Arc::clone(&text))));
                 routes
                     .app_data(text)
-                    .service(web::resource("/openapi.json").route(web::get().to(get_document)))
+                    .service(web::resource("/openapi.json").route(web::get().to(get_document)).default_service(web::to(refuse_method)))
                     .service(web::resource("/docs").route(web::get().to(to_docs)))
                     .service(user_interface());
             }
@@ -116,6 +118,14 @@ struct Text(Arc<str>);
 
 async fn get_document(text: web::Data<Text>) -> HttpResponse {
     HttpResponse::Ok().content_type("application/json").body(text.0.to_string())
+}
+
+/// The document is not in the document, so no rule knows its methods.
+async fn refuse_method() -> HttpResponse {
+    let allow = "GET, HEAD";
+    Problem::new(Code::MethodNotAllowed, format!("this address knows only: {allow}"))
+        .with_header(header::ALLOW, HeaderValue::from_static(allow))
+        .error_response()
 }
 
 /// Without the slash, the page would look for its parts one level too high.

@@ -352,7 +352,7 @@ fn example(code: Code) -> ProblemDocument {
             Error::refused(code, "you may not `accept` this article", reasons)
         }
         Code::NotFound => Error::not_found(),
-        Code::MethodNotAllowed => Error::new(code, "this address knows only: GET"),
+        Code::MethodNotAllowed => Error::new(code, "this address knows only: GET, HEAD"),
         Code::RequestTimeout => Error::new(code, "the body took too long to arrive"),
         Code::StatusForbids => {
             let reasons = reason(ReasonCode::StatusForbids, "the article is `draft`, and `accept` is not possible in that status");

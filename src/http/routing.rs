@@ -68,6 +68,9 @@ impl Routes {
     /// methods, else 404 `not_found`.
     fn refusal(&self, path: &str) -> Problem {
         let mut methods: Vec<_> = self.at(path).flat_map(|address| &address.operations).map(|(method, _)| method.as_str()).collect();
+        if methods.contains(&Method::GET.as_str()) {
+            methods.push(Method::HEAD.as_str());
+        }
         methods.sort_unstable();
         methods.dedup();
         let allow = methods.join(", ");
@@ -81,7 +84,7 @@ impl Routes {
     }
 }
 
-/// What no route answers, HEAD and OPTIONS included.
+/// What no route answers, OPTIONS included.
 pub(super) async fn fallback(request: HttpRequest) -> HttpResponse {
     match request.app_data::<Routes>() {
         Some(routes) => routes.refusal(request.path()).error_response(),

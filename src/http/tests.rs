@@ -329,11 +329,21 @@ fn a_preflight_needs_no_token_and_other_origins_get_no_leave() {
 #[test]
 fn a_known_address_names_its_methods() {
     let server = serve(tiny());
-    for method in ["DELETE", "HEAD", "OPTIONS", "BREW"] {
+    for method in ["DELETE", "OPTIONS", "BREW"] {
         let answer = server.send(method, "/v1/things", &[], "");
-        assert_eq!((answer.status, answer.header("allow")), (405, Some("GET, POST")), "{method}");
+        assert_eq!((answer.status, answer.header("allow")), (405, Some("GET, HEAD, POST")), "{method}");
     }
     assert_eq!(server.send("OPTIONS", "/v1", &[], "").status, 404);
+}
+
+#[test]
+fn head_is_answered_as_get_is_without_the_body() {
+    let server = serve(tiny());
+    let (get, head) = (server.send("GET", "/open", &[], ""), server.send("HEAD", "/open", &[], ""));
+    assert_eq!((head.status, head.body.as_str()), (200, ""));
+    assert_eq!(head.header("content-length"), get.header("content-length"));
+    let refused = server.send("HEAD", "/v1/things", &[], "");
+    assert_eq!((refused.status, refused.body.as_str()), (401, ""));
 }
 
 #[test]

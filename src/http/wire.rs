@@ -43,10 +43,11 @@ impl ToSchema for Null {}
 /// A person's name tag.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct UserRef {
-    #[schema(value_type = uuid::Uuid)]
+    #[schema(value_type = uuid::Uuid, examples("019aa0f0-0000-7000-8000-0000000000cc"))]
     pub id: UserId,
-    #[schema(format = Email)]
+    #[schema(format = Email, examples("ed@newsroom.example"))]
     pub email: String,
+    #[schema(examples("Ed Editor"))]
     pub display_name: String,
 }
 
@@ -72,14 +73,16 @@ impl From<Vec<Reason>> for Permissibility {
 /// A user's account.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct User {
-    #[schema(value_type = uuid::Uuid)]
+    #[schema(value_type = uuid::Uuid, examples("019aa0f0-0000-7000-8000-0000000000cc"))]
     pub id: UserId,
-    #[schema(format = Email)]
+    #[schema(format = Email, examples("ed@newsroom.example"))]
     pub email: String,
+    #[schema(examples("Ed Editor"))]
     pub display_name: String,
     pub role: Role,
     pub status: UserStatus,
     /// Raised by one with every change; the `ETag`.
+    #[schema(examples(3))]
     pub version: i64,
     pub created_at: Timestamp,
     pub updated_at: Timestamp,
@@ -139,6 +142,14 @@ pub enum Session {
 
 /// A session that a login opened.
 #[derive(Debug, Serialize, ToSchema)]
+#[schema(examples(json!({
+    "id": "019aa0f0-0000-7000-8000-0000000000de", "kind": "own",
+    "subject": { "id": "019aa0f0-0000-7000-8000-0000000000cd", "email": "ada@newsroom.example", "display_name": "Ada Admin" },
+    "actor": null, "impersonation": null,
+    "permissions": ["articles:assign_editor", "articles:publish", "articles:read_all", "history:read", "impersonations:end", "impersonations:read",
+        "sessions:end", "users:impersonate", "users:read", "users:write"],
+    "expires_at": "2026-11-23T10:00:00.000000Z", "expires_in": 3600
+})))]
 pub struct OwnSession {
     #[schema(value_type = uuid::Uuid)]
     pub id: SessionId,
@@ -160,6 +171,18 @@ pub struct OwnSession {
 
 /// A session in which an actor acts as the subject.
 #[derive(Debug, Serialize, ToSchema)]
+#[schema(examples(json!({
+    "id": "019aa0f0-0000-7000-8000-0000000000dd", "kind": "impersonation",
+    "subject": { "id": "019aa0f0-0000-7000-8000-0000000000cc", "email": "ed@newsroom.example", "display_name": "Ed Editor" },
+    "actor": { "id": "019aa0f0-0000-7000-8000-0000000000cd", "email": "ada@newsroom.example", "display_name": "Ada Admin" },
+    "impersonation": {
+        "id": "019aa0f0-0000-7000-8000-0000000000dd", "reason": "Ed can't accept the article about tides", "ticket": "HELP-42", "mode": "full",
+        "started_at": "2026-11-23T09:15:00.000000Z", "expires_at": "2026-11-23T09:45:00.000000Z",
+        "withheld": ["impersonation:start", "credentials:change", "accounts:change"]
+    },
+    "permissions": ["articles:create", "articles:edit_assigned"],
+    "expires_at": "2026-11-23T09:45:00.000000Z", "expires_in": 1800
+})))]
 pub struct ImpersonationSession {
     #[schema(value_type = uuid::Uuid)]
     pub id: SessionId,
@@ -179,11 +202,11 @@ pub struct ImpersonationSession {
 /// On what terms somebody acts as the subject.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct ImpersonationTerms {
-    #[schema(value_type = uuid::Uuid)]
+    #[schema(value_type = uuid::Uuid, examples("019aa0f0-0000-7000-8000-0000000000dd"))]
     pub id: SessionId,
-    #[schema(required = true)]
+    #[schema(required = true, examples("Ed can't accept the article about tides"))]
     pub reason: Option<String>,
-    #[schema(required = true)]
+    #[schema(required = true, examples("HELP-42"))]
     pub ticket: Option<String>,
     pub mode: Mode,
     pub started_at: Timestamp,
@@ -241,9 +264,11 @@ pub enum TokenType {
 #[derive(Serialize, ToSchema)]
 pub struct Grant {
     /// Goes into `Authorization: Bearer …`. A secret.
+    #[schema(examples("eyJ0eXAiOiJhdCtqd3QiLCJhbGciOiJFZERTQSJ9.e30.c2ln"))]
     pub access_token: String,
     pub token_type: TokenType,
     /// Whole seconds that the access token has left.
+    #[schema(examples(1800))]
     pub expires_in: i64,
     pub session: Session,
 }
@@ -252,9 +277,11 @@ pub struct Grant {
 #[derive(Serialize, ToSchema)]
 pub struct LoginGrant {
     /// Goes into `Authorization: Bearer …`. A secret.
+    #[schema(examples("eyJ0eXAiOiJhdCtqd3QiLCJhbGciOiJFZERTQSJ9.e30.c2ln"))]
     pub access_token: String,
     pub token_type: TokenType,
     /// Whole seconds that the access token has left.
+    #[schema(examples(3600))]
     pub expires_in: i64,
     /// Good for one `POST /v1/auth/refresh`, which gives its successor. A secret.
     pub refresh_token: String,
@@ -289,7 +316,7 @@ impl LoginGrant {
 /// An own session, as its user sees it in the list.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct SessionSummary {
-    #[schema(value_type = uuid::Uuid)]
+    #[schema(value_type = uuid::Uuid, examples("019aa0f0-0000-7000-8000-0000000000dd"))]
     pub id: SessionId,
     /// Whether this is the session of the request.
     pub current: bool,
@@ -299,14 +326,23 @@ pub struct SessionSummary {
     /// To the minute.
     pub last_used_at: Timestamp,
     /// Where it was opened from; an IPv6 address by its /64.
-    #[schema(required = true)]
+    #[schema(required = true, examples("192.0.2.7"))]
     pub client_ip: Option<String>,
-    #[schema(required = true)]
+    #[schema(required = true, examples("curl/8.11"))]
     pub user_agent: Option<String>,
 }
 
 /// An impersonation, live or past.
 #[derive(Debug, Serialize, ToSchema)]
+#[schema(examples(json!({
+    "id": "019aa0f0-0000-7000-8000-0000000000dd", "status": "ended",
+    "subject": { "id": "019aa0f0-0000-7000-8000-0000000000cc", "email": "ed@newsroom.example", "display_name": "Ed Editor" },
+    "actor": { "id": "019aa0f0-0000-7000-8000-0000000000cd", "email": "ada@newsroom.example", "display_name": "Ada Admin" },
+    "reason": "Ed can't accept the article about tides", "ticket": "HELP-42", "mode": "full",
+    "started_at": "2026-11-23T09:15:00.000000Z", "expires_at": "2026-11-23T09:45:00.000000Z", "ended_at": "2026-11-23T09:21:07.000000Z",
+    "ended_by": { "id": "019aa0f0-0000-7000-8000-0000000000cd", "email": "ada@newsroom.example", "display_name": "Ada Admin" },
+    "cause": "logout", "entry_count": 2
+})))]
 pub struct Impersonation {
     #[schema(value_type = uuid::Uuid)]
     pub id: SessionId,
@@ -372,16 +408,20 @@ impl From<Assessment> for ActionStatus {
 /// An article, with what the caller's subject may do with it.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Article {
-    #[schema(value_type = uuid::Uuid)]
+    #[schema(value_type = uuid::Uuid, examples("019aa0f0-0000-7000-8000-0000000000aa"))]
     pub id: ArticleId,
+    #[schema(examples("On tides"))]
     pub title: String,
+    #[schema(examples("Why the sea moves."))]
     pub r#abstract: String,
+    #[schema(examples("It just does."))]
     pub body: String,
     pub status: ArticleStatus,
     pub author: UserRef,
     #[schema(required = true)]
     pub editor: Option<UserRef>,
     /// Raised by one with every change; the `ETag`.
+    #[schema(examples(4))]
     pub version: i64,
     pub created_at: Timestamp,
     pub updated_at: Timestamp,
@@ -412,14 +452,24 @@ impl Article {
 pub struct Resource {
     pub r#type: ResourceType,
     /// A UUID; for a key, its `kid`.
+    #[schema(examples("019aa0f0-0000-7000-8000-0000000000aa"))]
     pub id: String,
     /// The version that the article or the user has after the change; `null` for everything else.
-    #[schema(required = true)]
+    #[schema(required = true, examples(4))]
     pub version: Option<i64>,
 }
 
 /// One entry of the history.
 #[derive(Debug, Serialize, ToSchema)]
+#[schema(examples(json!({
+    "id": "019aa0f0-0000-7000-8000-0000000000ee", "seq": 42, "occurred_at": "2026-11-23T09:15:00.000000Z", "origin": "api", "action": "article.updated",
+    "resource": { "type": "article", "id": "019aa0f0-0000-7000-8000-0000000000aa", "version": 4 },
+    "subject": { "id": "019aa0f0-0000-7000-8000-0000000000cc", "email": "ed@newsroom.example", "display_name": "Ed Editor" },
+    "actor": { "id": "019aa0f0-0000-7000-8000-0000000000cd", "email": "ada@newsroom.example", "display_name": "Ada Admin" },
+    "impersonation_id": "019aa0f0-0000-7000-8000-0000000000dd", "note": "Ada Admin acting as Ed Editor",
+    "changes": { "title": { "from": "On tides", "to": "On the tides" } },
+    "request_id": "019aa0f0-0000-7000-8000-0000000000bb", "count": null
+})))]
 pub struct Entry {
     #[schema(value_type = uuid::Uuid)]
     pub id: EntryId,
@@ -498,7 +548,7 @@ macro_rules! page {
         pub struct $name {
             pub items: Vec<$item>,
             /// Give it as `cursor` for the next page; `null` on the last one.
-            #[schema(required = true)]
+            #[schema(required = true, examples(json!(null)))]
             pub next_cursor: Option<String>,
         }
 

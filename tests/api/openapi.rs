@@ -15,6 +15,7 @@ use crate::harness::{Answer, Office, Setup};
 api_tests! {
     [sqlite] the_committed_document_is_the_one_that_the_routes_make,
     [sqlite] the_served_document_is_the_committed_one,
+    [sqlite] the_document_is_only_read,
     [sqlite] without_its_operations_the_served_document_lacks_only_them,
     [sqlite] every_operation_says_what_it_is,
     [sqlite] an_operation_needs_a_token_if_it_has_requirements,
@@ -33,6 +34,13 @@ fn the_served_document_is_the_committed_one(office: &Office) {
     let served = office.anonymous().get("/openapi.json").expect(200);
     assert_eq!(served.header("content-type"), Some("application/json"));
     assert!(served.text == COMMITTED, "served is another document");
+}
+
+fn the_document_is_only_read(office: &Office) {
+    let refused = office.anonymous().post_empty("/openapi.json").problem(405, "method_not_allowed");
+    assert_eq!(refused.header("allow"), Some("GET, HEAD"));
+    let head = office.anonymous().request("HEAD", "/openapi.json").send().expect(200);
+    assert_eq!((head.text.as_str(), head.header("content-length")), ("", Some(COMMITTED.len().to_string().as_str())));
 }
 
 fn without_its_operations_the_served_document_lacks_only_them(setup: Setup) {

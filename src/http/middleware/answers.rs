@@ -90,6 +90,10 @@ where
         let handling = Watch::handling(request.request());
         let exchange = Rc::new(Exchange::begin(&request, &self.answers));
         request.extensions_mut().insert(Rc::clone(&exchange.info));
+        if request.method() == Method::HEAD {
+            // Answered as GET is, without the body, which the connection leaves out by itself (RFC 9110 §9.3.2).
+            request.head_mut().method = Method::GET;
+        }
         // Of a handler that panics or overruns, only the error comes back; by then the route has to be found by the path.
         let routes = request.app_data::<Routes>().cloned();
         let work = self.service.call(request);

@@ -73,11 +73,11 @@ pub async fn list_articles(auth: Authorized<ListArticles>, query: Query<ArticleQ
 #[serde(deny_unknown_fields)]
 pub struct CreateArticleRequest {
     /// One line of 1 to 200 characters.
-    #[schema(min_length = 1, max_length = 200, pattern = r"^[^\u0000-\u001f\u007f-\u009f]*$")]
+    #[schema(min_length = 1, max_length = 200, pattern = r"^[^\u0000-\u001f\u007f-\u009f]*$", examples("On tides"))]
     title: String,
-    #[schema(max_length = 5000, pattern = r"^[^\u0000-\u0008\u000b\u000c\u000e-\u001f\u007f-\u009f]*$")]
+    #[schema(max_length = 5000, pattern = r"^[^\u0000-\u0008\u000b\u000c\u000e-\u001f\u007f-\u009f]*$", examples("Why the sea moves."))]
     r#abstract: String,
-    #[schema(max_length = 100_000, pattern = r"^[^\u0000-\u0008\u000b\u000c\u000e-\u001f\u007f-\u009f]*$")]
+    #[schema(max_length = 100_000, pattern = r"^[^\u0000-\u0008\u000b\u000c\u000e-\u001f\u007f-\u009f]*$", examples("It just does."))]
     body: String,
 }
 
@@ -131,14 +131,14 @@ pub async fn get_article(auth: Authorized<GetArticle>, id: PathId<ArticleId>) ->
 #[serde(deny_unknown_fields)]
 pub struct UpdateArticleRequest {
     #[serde(default)]
-    #[schema(value_type = String, required = false, min_length = 1, max_length = 200, pattern = r"^[^\u0000-\u001f\u007f-\u009f]*$")]
+    #[schema(value_type = String, required = false, min_length = 1, max_length = 200, pattern = r"^[^\u0000-\u001f\u007f-\u009f]*$", examples("On the tides"))]
     title: Patch<String>,
     #[serde(default)]
-    #[schema(value_type = String, required = false, max_length = 5000, pattern = r"^[^\u0000-\u0008\u000b\u000c\u000e-\u001f\u007f-\u009f]*$")]
+    #[schema(value_type = String, required = false, max_length = 5000, pattern = r"^[^\u0000-\u0008\u000b\u000c\u000e-\u001f\u007f-\u009f]*$", examples("Why the sea moves twice a day."))]
     r#abstract: Patch<String>,
     /// The author's alone to change.
     #[serde(default)]
-    #[schema(value_type = String, required = false, max_length = 100_000, pattern = r"^[^\u0000-\u0008\u000b\u000c\u000e-\u001f\u007f-\u009f]*$")]
+    #[schema(value_type = String, required = false, max_length = 100_000, pattern = r"^[^\u0000-\u0008\u000b\u000c\u000e-\u001f\u007f-\u009f]*$", examples("It is the moon."))]
     body: Patch<String>,
 }
 
@@ -207,7 +207,7 @@ pub struct ActionRequest {
     editor_id: Option<String>,
     /// A remark for the history.
     #[serde(default)]
-    #[schema(max_length = 2000, pattern = r"^[^\u0000-\u0008\u000b\u000c\u000e-\u001f\u007f-\u009f]*$")]
+    #[schema(max_length = 2000, pattern = r"^[^\u0000-\u0008\u000b\u000c\u000e-\u001f\u007f-\u009f]*$", examples("A fine piece."))]
     comment: Option<String>,
 }
 

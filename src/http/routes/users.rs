@@ -93,10 +93,10 @@ fn shown(ctx: &crate::domain::identity::Ctx, user: crate::domain::user::User) ->
 #[serde(deny_unknown_fields)]
 pub struct CreateUserRequest {
     /// ASCII, at most 254 characters.
-    #[schema(format = Email, max_length = 254, pattern = r"^[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]+@[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+$")]
+    #[schema(format = Email, max_length = 254, pattern = r"^[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]+@[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+$", examples("eve@newsroom.example"))]
     email: String,
     /// One line of 1 to 100 characters, without control, bidirectional or invisible ones.
-    #[schema(min_length = 1, max_length = 100, pattern = r"^[^\u0000-\u001f\u007f-\u009f]*$")]
+    #[schema(min_length = 1, max_length = 100, pattern = r"^[^\u0000-\u001f\u007f-\u009f]*$", examples("Eve Editor"))]
     display_name: String,
     role: Role,
 }
@@ -176,10 +176,10 @@ pub async fn renew_setup_token(auth: Authorized<RenewSetupToken>, id: PathId<Use
 #[serde(deny_unknown_fields)]
 pub struct UpdateUserRequest {
     #[serde(default)]
-    #[schema(value_type = String, required = false, format = Email, max_length = 254, pattern = r"^[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]+@[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+$")]
+    #[schema(value_type = String, required = false, format = Email, max_length = 254, pattern = r"^[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]+@[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+$", examples("ed@newsroom.example"))]
     email: Patch<String>,
     #[serde(default)]
-    #[schema(value_type = String, required = false, min_length = 1, max_length = 100, pattern = r"^[^\u0000-\u001f\u007f-\u009f]*$")]
+    #[schema(value_type = String, required = false, min_length = 1, max_length = 100, pattern = r"^[^\u0000-\u001f\u007f-\u009f]*$", examples("Ed Editor"))]
     display_name: Patch<String>,
     #[serde(default)]
     #[schema(value_type = Role, required = false)]
