@@ -142,7 +142,10 @@ impl Office {
         let idle = self.settings.impersonation_idle;
         let ctx = Ctx { by: By::Anonymous, now, request_id };
         let checked = self.transact(ctx, move |tx| {
-            let session = matching(sessions::find(tx.conn, token.claims.sid, Lock::Share)?, &token)?;
+            // One write of a session at a time. Shared, the lock would let a stream of writes hold off the one that ends it for ever, and two writes that
+            // both end sessions, which needs the lock to themselves, would wait for each other:
+            //     A shares S     B shares S     A wants S, waits for B     B wants S, waits for A
+            let session = matching(sessions::find(tx.conn, token.claims.sid, Lock::Update)?, &token)?;
             let standing = session.standing(now, idle);
             tx.ctx.by = By::Request(Box::new(Identity::of_live(session.clone())));
             match standing {
