@@ -18,6 +18,7 @@ mod ending;
 mod harness_holds;
 mod impersonation;
 mod login;
+mod races;
 mod refresh;
 mod story;
 mod tokens;
@@ -28,6 +29,7 @@ fn main() -> std::process::ExitCode {
         ("harness_holds", harness_holds::all()),
         ("impersonation", impersonation::all()),
         ("login", login::all()),
+        ("races", races::all()),
         ("refresh", refresh::all()),
         ("story", story::all()),
         ("tokens", tokens::all()),
