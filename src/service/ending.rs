@@ -85,10 +85,15 @@ pub(super) fn end_overdue(tx: &mut Tx<'_>, session: &Session, cause: EndCause) -
     end_impersonation(tx, session.id, at, cause, None)
 }
 
+/// Locks a user's own sessions before the user's row, and before the impersonations that were started from them, as every request of theirs does: in another
+/// order a stream of writes and the end of their actor would wait for each other.
+pub(super) fn lock_originals(tx: &mut Tx<'_>, user: UserId) -> Result<()> {
+    sessions::lock_open(tx.conn, Open::Own(user)).map(drop)
+}
+
 /// Ends every impersonation of and by `user` that the policy no longer allows: the ceiling, at once rather than at the next request.
 pub(super) fn enforce_ceiling(tx: &mut Tx<'_>, user: UserId) -> Result<()> {
-    // Original sessions before the impersonations that were started from them, as everyone locks them.
-    sessions::lock_open(tx.conn, Open::Own(user))?;
+    lock_originals(tx, user)?;
     for which in [Open::By(user), Open::Of(user)] {
         for id in sessions::lock_open(tx.conn, which)? {
             let Some(session) = sessions::find(tx.conn, id, Lock::None)? else { continue };
@@ -103,7 +108,7 @@ pub(super) fn enforce_ceiling(tx: &mut Tx<'_>, user: UserId) -> Result<()> {
 /// After a password changed: every impersonation of and by the user ends, and every own session but `spared`. The ways back close too that impersonations left
 /// open which had ended by themselves: whoever changes a password means to shut everyone out.
 pub(super) fn end_after_password_change(tx: &mut Tx<'_>, user: UserId, spared: Option<SessionId>) -> Result<()> {
-    sessions::lock_open(tx.conn, Open::Own(user))?;
+    lock_originals(tx, user)?;
     sessions::close_ways_back(tx.conn, user)?;
     end_impersonations(tx, Open::By(user), EndCause::PasswordChanged)?;
     end_impersonations(tx, Open::Of(user), EndCause::PasswordChanged)?;

@@ -164,12 +164,10 @@ impl Office {
         let idle = self.settings.impersonation_idle;
         let ctx = Ctx { by: By::Anonymous, now, request_id };
         let checked = self.transact(ctx, move |tx| {
+            // A role that another such call is taking away is read after that has committed.
             if requirements.concerns_accounts() {
                 users::lock_accounts(tx.conn)?;
             }
-            // The people before their sessions, as everyone does who changes an account: a role that is being taken away counts here or waits.
-            let actor = token.claims.act.as_ref().map(|act| act.sub);
-            users::lock_people(tx.conn, &[Some(token.claims.sub), actor].into_iter().flatten().collect::<Vec<_>>())?;
             // One write of a session at a time. Shared, the lock would let a stream of writes hold off the one that ends it for ever, and two writes that
             // both end sessions, which needs the lock to themselves, would wait for each other:
             //     A shares S     B shares S     A wants S, waits for B     B wants S, waits for A

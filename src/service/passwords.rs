@@ -28,6 +28,7 @@ impl Office {
         let ctx = Ctx { by: By::Credential(user.to_ref()), now, request_id: client.request_id };
         self.transact(ctx, move |tx| {
             // Locked before anything is read: a login that is under way with the old password comes before this, and is ended, or after it, and fails.
+            ending::lock_originals(tx, user.id)?;
             users::find(tx.conn, user.id, Lock::Update)?;
             if !users::take_setup_token(tx.conn, user.id, &token_hash)? {
                 return Err(invalid_credentials());
@@ -60,6 +61,7 @@ impl Office {
         attempt.succeed();
         let hash = self.passwords.hash(new).await?;
         self.write(caller, move |tx| {
+            ending::lock_originals(tx, id)?;
             users::find(tx.conn, id, Lock::Update)?;
             if users::password_hash(tx.conn, id)? != stored {
                 return Err(invalid_credentials());

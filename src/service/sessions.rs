@@ -38,6 +38,7 @@ pub fn end_mine(tx: &mut Tx<'_>, id: SessionId) -> Result<()> {
 /// 404 where there is no such user; 403 where they outrank the caller.
 pub fn end_all_of(tx: &mut Tx<'_>, user: UserId) -> Result<()> {
     // Locked as for a change, so that a login that is under way comes before this, and is ended, or after it.
+    ending::lock_originals(tx, user)?;
     let user = users::find(tx.conn, user, Lock::Update)?.ok_or_else(Error::not_found)?;
     require_not_outranked(tx.ctx.subject()?, user.role)?;
     ending::end_all_own(tx, user.id, None, EndCause::EndedByPerson)

@@ -101,6 +101,7 @@ pub fn create_with_password(conn: &mut Conn, ctx: &Ctx, new: &NewUser, hash: &Pa
 /// # Errors
 /// 404 where there is no such user; 403 where they outrank the caller, or are the caller, who changes a password with the old one.
 pub fn renew_setup_token(tx: &mut Tx<'_>, id: UserId, token: &SetupToken) -> Result<Setup> {
+    ending::lock_originals(tx, id)?;
     let user = users::find(tx.conn, id, Lock::Update)?.ok_or_else(Error::not_found)?;
     let caller = tx.ctx.subject()?;
     require_not_outranked(caller, user.role)?;
@@ -119,6 +120,7 @@ pub fn renew_setup_token(tx: &mut Tx<'_>, id: UserId, token: &SetupToken) -> Res
 /// # Errors
 /// 404; 403 `action_refused`; 409 `email_taken` or `last_administrator`; what `precondition` says of the row's version.
 pub fn update(tx: &mut Tx<'_>, id: UserId, change: &UserChange, precondition: impl FnOnce(i64) -> Result<()>) -> Result<User> {
+    ending::lock_originals(tx, id)?;
     let administrators = lock_administrators_for(tx.conn, change)?;
     let before = users::find(tx.conn, id, Lock::Update)?.ok_or_else(Error::not_found)?;
     require_allowed(tx.ctx.subject()?, &before, change)?;
@@ -132,6 +134,8 @@ pub fn update(tx: &mut Tx<'_>, id: UserId, change: &UserChange, precondition: im
 /// 409 `last_administrator`.
 pub fn disable(tx: &mut Tx<'_>, id: UserId) -> Result<User> {
     let change = UserChange { status: Some(UserStatus::Disabled), ..UserChange::default() };
+    users::lock_accounts(tx.conn)?;
+    ending::lock_originals(tx, id)?;
     let administrators = lock_administrators_for(tx.conn, &change)?;
     let before = users::find(tx.conn, id, Lock::Update)?.ok_or_else(Error::not_found)?;
     apply(tx, &before, &change, &administrators)

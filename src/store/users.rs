@@ -176,16 +176,6 @@ pub fn lock_accounts(conn: &mut Conn) -> Result<()> {
 /// Any number, the same in every instance.
 const ACCOUNTS_LOCK: i64 = 0x61_63_63_6f_75_6e_74_73;
 
-/// Keeps these users' roles and status as they are until the transaction ends, and so reads them as they are.
-pub fn lock_people(conn: &mut Conn, ids: &[UserId]) -> Result<()> {
-    if let Conn::Postgres(conn) = conn {
-        let ids: Vec<String> = ids.iter().map(ToString::to_string).collect();
-        let rows = users::table.filter(users::id.eq_any(ids)).order(users::id).select(users::id);
-        let _: Vec<String> = rows.for_share().load(conn).or_domain()?;
-    }
-    Ok(())
-}
-
 /// The ids of the active administrators, their rows locked so that none of them can be demoted meanwhile.
 pub fn lock_active_administrators(conn: &mut Conn) -> Result<Vec<UserId>> {
     let query = users::table

@@ -25,6 +25,7 @@ mod login;
 mod logs;
 mod openapi;
 mod postgres_tls;
+mod races;
 mod refresh;
 mod startup;
 mod story;
@@ -45,6 +46,7 @@ fn main() -> std::process::ExitCode {
         ("logs", logs::all()),
         ("openapi", openapi::all()),
         ("postgres_tls", postgres_tls::all()),
+        ("races", races::all()),
         ("refresh", refresh::all()),
         ("startup", startup::all()),
         ("story", story::all()),
