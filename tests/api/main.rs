@@ -17,6 +17,9 @@ mod harness;
 mod articles;
 mod bending;
 mod harness_holds;
+mod history;
+mod matrix;
+mod restart;
 mod story;
 mod users;
 mod workflow;
@@ -27,6 +30,9 @@ fn main() -> std::process::ExitCode {
         ("articles", articles::all()),
         ("workflow", workflow::all()),
         ("users", users::all()),
+        ("matrix", matrix::all()),
+        ("restart", restart::all()),
+        ("history", history::all()),
         ("bending", bending::all()),
         ("story", story::all()),
     ])
