@@ -167,9 +167,8 @@ pub fn count_by_impersonation(conn: &mut Conn, ids: &[SessionId]) -> Result<Vec<
 
 /// Whether the history knows this article: a user's or a session's id is none, whoever asks for it as one.
 pub fn knows_article(conn: &mut Conn, id: ArticleId) -> Result<bool> {
-    let of_it = entries::table
-        .filter(entries::resource_id.eq(id.to_string()))
-        .filter(entries::resource_type.eq(ResourceType::Article.as_str()));
+    let of_it =
+        entries::table.filter(entries::resource_id.eq(id.to_string())).filter(entries::resource_type.eq(ResourceType::Article.as_str()));
     diesel::select(diesel::dsl::exists(of_it)).get_result(conn).or_domain()
 }
 

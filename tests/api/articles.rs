@@ -64,8 +64,7 @@ fn an_article_lives_from_its_creation_to_its_deletion(office: &Office) {
     assert!(moment.len() == 27 && moment.ends_with('Z') && made.str("updated_at") == moment, "microseconds in UTC: {made}");
     let mut members: Vec<_> = made.body.as_object().unwrap().keys().map(String::as_str).collect();
     members.sort_unstable();
-    let expected =
-        ["abstract", "actions", "author", "body", "created_at", "editor", "id", "status", "title", "updated_at", "version"];
+    let expected = ["abstract", "actions", "author", "body", "created_at", "editor", "id", "status", "title", "updated_at", "version"];
     assert_eq!(members, expected);
     assert_eq!(author.get(&path).expect(200).body, made.body);
 

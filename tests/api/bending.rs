@@ -126,7 +126,10 @@ fn an_entry_is_never_changed_deleted_or_replaced(office: &Office) {
     let columns = "id, occurred_at, origin, action, resource_type, resource_id, resource_version, note, changes";
     let copy = "'2026-11-23 10:00:00', 'cli', 'article.updated', 'article'";
     for kind in ["REPLACE INTO", "INSERT OR REPLACE INTO", "INSERT OR IGNORE INTO", "INSERT INTO"] {
-        let by_seq = format!("{kind} entries (seq, {columns}) SELECT seq, '{}', {copy}, '{id}', NULL, 'n', '{{}}' FROM entries WHERE {of_it}", new_id());
+        let by_seq = format!(
+            "{kind} entries (seq, {columns}) SELECT seq, '{}', {copy}, '{id}', NULL, 'n', '{{}}' FROM entries WHERE {of_it}",
+            new_id()
+        );
         let by_id = format!("{kind} entries ({columns}) SELECT id, {copy}, '{id}', NULL, 'n', '{{}}' FROM entries WHERE {of_it}");
         let by_version = format!("{kind} entries ({columns}) VALUES ('{}', {copy}, '{id}', 1, 'n', '{{}}')", new_id());
         for sql in [by_seq, by_id, by_version] {
@@ -149,7 +152,11 @@ fn an_entry_comes_after_the_last_one(office: &Office) {
         let values = format!("({seq}, '{}', '2020-01-01 00:00:00', 'cli', 'session.ended', 'session', 'x', 'n', '{{}}')", new_id());
         refused(office, &format!("{head} {overriding} {tail} {values}"));
     }
-    refused_on(Backend::Postgres, office, &format!("{head} {tail} (9, '{}', now(), 'cli', 'session.ended', 'session', 'x', 'n', '{{}}')", new_id()));
+    refused_on(
+        Backend::Postgres,
+        office,
+        &format!("{head} {tail} (9, '{}', now(), 'cli', 'session.ended', 'session', 'x', 'n', '{{}}')", new_id()),
+    );
 }
 
 fn versions_have_no_gaps_and_belong_to_rows(office: &Office) {
@@ -194,7 +201,9 @@ fn an_entry_names_its_people_and_says_so(office: &Office) {
     ] {
         refused(office, &insert(origin, &people));
     }
-    for (origin, people) in [("api", format!("{ed}, {ada}, 'i', 'Ada acting as Ed'")), ("cli", format!("{nobody}, {nobody}, NULL, 'by hand'"))] {
+    for (origin, people) in
+        [("api", format!("{ed}, {ada}, 'i', 'Ada acting as Ed'")), ("cli", format!("{nobody}, {nobody}, NULL, 'by hand'"))]
+    {
         office.db_execute(&insert(origin, &people)).unwrap();
     }
 }
@@ -310,7 +319,10 @@ fn a_user_is_never_deleted(office: &Office) {
     refused_on(Backend::Postgres, office, "TRUNCATE users CASCADE");
     let columns = "id, email, email_key, display_name, search, role, status, version, created_at, updated_at";
     for changed in ["'019aa0f0-0000-7000-8000-00000000ffff', email, email_key", "id, 'x@x.org', 'x@x.org'"] {
-        let copy = format!("SELECT {changed}, display_name, search, role, status, 1, created_at, updated_at FROM users WHERE id = '{}'", author.id);
+        let copy = format!(
+            "SELECT {changed}, display_name, search, role, status, 1, created_at, updated_at FROM users WHERE id = '{}'",
+            author.id
+        );
         refused_on(Backend::Sqlite, office, &format!("REPLACE INTO users ({columns}) {copy}"));
         let created = entry("user.created", "019aa0f0-0000-7000-8000-00000000ffff", "1");
         refused_on(Backend::Sqlite, office, &format!("{created}; REPLACE INTO users ({columns}) {copy}"));

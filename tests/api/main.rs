@@ -19,6 +19,7 @@ mod bending;
 mod harness_holds;
 mod history;
 mod matrix;
+mod operations;
 mod restart;
 mod story;
 mod users;
@@ -30,6 +31,7 @@ fn main() -> std::process::ExitCode {
         ("articles", articles::all()),
         ("workflow", workflow::all()),
         ("users", users::all()),
+        ("operations", operations::all()),
         ("matrix", matrix::all()),
         ("restart", restart::all()),
         ("history", history::all()),

@@ -17,9 +17,8 @@ api_tests! {
 type Row = (&'static str, &'static str, [&'static str; 10]);
 
 /// Who asks: the columns of the table.
-const COLUMNS: [&str; 10] = [
-    "anonymous", "author", "other author", "editor", "other editor", "support", "administrator", "impersonating", "read-only", "ended",
-];
+const COLUMNS: [&str; 10] =
+    ["anonymous", "author", "other author", "editor", "other editor", "support", "administrator", "impersonating", "read-only", "ended"];
 
 const NONE: &str = "credentials_missing";
 const PERM: &str = "missing_permission";
@@ -128,7 +127,15 @@ fn every_operation_answers_everyone_as_the_table_says(office: &Office) {
     let of_other = office.impersonate(&cast.admin, &cast.other_author);
     let anonymous = office.anonymous();
     let callers: [&Caller; 10] = [
-        &anonymous, &cast.author, &cast.other_author, &cast.editor, &cast.other_editor, &cast.support, &cast.admin, &acting, &reading,
+        &anonymous,
+        &cast.author,
+        &cast.other_author,
+        &cast.editor,
+        &cast.other_editor,
+        &cast.support,
+        &cast.admin,
+        &acting,
+        &reading,
         &cast.ended,
     ];
     let session = cast.bystander.session_id.clone();
@@ -173,9 +180,8 @@ fn every_operation_answers_everyone_as_the_table_says(office: &Office) {
 
 /// The same person with a session more, to be ended.
 fn a_session_more(office: &Office, cast: &Cast, column: &str) -> Caller {
-    let acting = |mode: &str| -> Acting {
-        office.impersonate_with(&cast.admin, &cast.editor, json!({ "mode": mode, "restore_challenge": null }))
-    };
+    let acting =
+        |mode: &str| -> Acting { office.impersonate_with(&cast.admin, &cast.editor, json!({ "mode": mode, "restore_challenge": null })) };
     match column {
         "author" => (*cast.author.log_in_again()).clone(),
         "other author" => (*cast.other_author.log_in_again()).clone(),

@@ -18,11 +18,19 @@ api_tests! {
     an_action_takes_what_belongs_to_it_and_nothing_else,
 }
 
-const STATUSES: [&str; 8] =
-    ["draft", "submitted", "under_review", "revision_requested", "accepted", "rejected", "published", "withdrawn"];
+const STATUSES: [&str; 8] = ["draft", "submitted", "under_review", "revision_requested", "accepted", "rejected", "published", "withdrawn"];
 
 const ACTIONS: [&str; 11] = [
-    "edit", "delete", "submit", "assign_editor", "start_review", "request_revision", "accept", "reject", "revert_decision", "publish",
+    "edit",
+    "delete",
+    "submit",
+    "assign_editor",
+    "start_review",
+    "request_revision",
+    "accept",
+    "reject",
+    "revert_decision",
+    "publish",
     "withdraw",
 ];
 
@@ -157,9 +165,7 @@ impl Newsroom {
         match action {
             "edit" => caller.patch(path, json!({ "title": "On tides, edited" })),
             "delete" => caller.delete(path),
-            "assign_editor" => {
-                caller.post(&format!("{path}/actions"), json!({ "action": action, "editor_id": self.other_editor.id }))
-            }
+            "assign_editor" => caller.post(&format!("{path}/actions"), json!({ "action": action, "editor_id": self.other_editor.id })),
             _ => caller.post(&format!("{path}/actions"), json!({ "action": action })),
         }
     }
@@ -214,7 +220,11 @@ fn everyone_may_do_in_every_status_what_the_contract_says_and_nothing_else(offic
                 let (allowed, reasons) = &shown[action];
                 match expected(status, action, *who) {
                     Err(why) => {
-                        assert_eq!((*allowed, reasons.as_slice()), (false, why.iter().map(ToString::to_string).collect::<Vec<_>>().as_slice()), "{what}");
+                        assert_eq!(
+                            (*allowed, reasons.as_slice()),
+                            (false, why.iter().map(ToString::to_string).collect::<Vec<_>>().as_slice()),
+                            "{what}"
+                        );
                         let only_status = why == ["status_forbids"];
                         let (code, name) = if only_status { (409, "status_forbids") } else { (403, "action_refused") };
                         let answer = room.attempt(caller, &standing, action).problem(code, name);

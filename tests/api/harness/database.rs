@@ -132,6 +132,14 @@ impl Database {
         }
     }
 
+    /// Ends every connection to it and lets no other in.
+    pub fn close(&self) {
+        match &self.place {
+            Place::Postgres { name } => postgres::server().close(name).unwrap(),
+            Place::File(_) => panic!("a file can't be closed"),
+        }
+    }
+
     /// Runs one statement as any client might that is not Actas, and tells how many rows it changed.
     pub fn execute(&self, sql: &str) -> Result<usize, String> {
         on_connection!(self, |connection| sql_query(sql).execute(&mut connection))

@@ -309,6 +309,11 @@ impl Office {
         self.instance.database.plan(sql)
     }
 
+    /// Ends every connection to the database and lets no other in (Postgres).
+    pub fn db_close(&self) {
+        self.instance.database.close();
+    }
+
     /// The number that `sql`, such as `SELECT count(*) FROM users`, answers.
     pub fn db_count(&self, sql: &str) -> i64 {
         self.instance.database.number(sql)
