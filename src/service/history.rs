@@ -1,7 +1,7 @@
 //! Reading the history. Writing it is part of every mutation, and of nothing else.
 
 use crate::domain::error::{Error, Result};
-use crate::domain::history::{Entry, HistoryFilter};
+use crate::domain::history::{Entry, HistoryFilter, ResourceType};
 use crate::domain::identity::Ctx;
 use crate::domain::ids::ArticleId;
 use crate::domain::page::{Page, PageRequest, Seq};
@@ -21,11 +21,12 @@ pub fn list_of_article(conn: &mut Conn, ctx: &Ctx, id: ArticleId, page: &PageReq
     let caller = ctx.subject()?;
     let is_visible = match articles::find(conn, id, Lock::None)? {
         Some(article) => article.is_visible_to(caller),
-        None => caller.holds(Permission::ArticlesReadAll) && entries::knows(conn, &id.to_string())?,
+        None => caller.holds(Permission::ArticlesReadAll) && entries::knows_article(conn, id)?,
     };
     if !is_visible {
         return Err(Error::not_found());
     }
-    let filter = HistoryFilter { resource_id: Some(id.to_string()), ..HistoryFilter::default() };
+    let filter =
+        HistoryFilter { resource_type: Some(ResourceType::Article), resource_id: Some(id.to_string()), ..HistoryFilter::default() };
     entries::list(conn, &filter, page)
 }

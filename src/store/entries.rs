@@ -13,7 +13,7 @@ use super::schema::{entries, refusals};
 use crate::domain::Time;
 use crate::domain::error::{Error, Result};
 use crate::domain::history::{Changes, Entry, EntryAction, HistoryFilter, NewEntry, Origin, Resource, ResourceType};
-use crate::domain::ids::{SessionId, UserId};
+use crate::domain::ids::{ArticleId, SessionId, UserId};
 use crate::domain::page::{Page, PageRequest, Seq};
 use crate::domain::text::{DisplayName, Email};
 use crate::domain::user::UserRef;
@@ -110,7 +110,11 @@ pub fn list(conn: &mut Conn, filter: &HistoryFilter, page: &PageRequest<Seq>) ->
     if let Some(to) = filter.to {
         let to = to.naive_utc();
         query = query.filter(entries::occurred_at.lt(to));
-        if let Some(last) = place_of_first_after(conn, to + CLOCK_SKEW)? {
+        let later = to + CLOCK_SKEW;
+        // SQLite compares times as texts, which five digits of a year would upset.
+        if chrono::Datelike::year(&later) <= 9999
+            && let Some(last) = place_of_first_after(conn, later)?
+        {
             query = query.filter(entries::seq.le(last));
         }
     }
@@ -171,9 +175,11 @@ pub fn count_by_impersonation(conn: &mut Conn, ids: &[SessionId]) -> Result<Vec<
     rows.into_iter().filter_map(|(id, count)| id.map(|id| Ok((columns::session_id(&id)?, count)))).collect()
 }
 
-/// Whether the history knows this resource.
-pub fn knows(conn: &mut Conn, resource_id: &str) -> Result<bool> {
-    diesel::select(diesel::dsl::exists(entries::table.filter(entries::resource_id.eq(resource_id)))).get_result(conn).or_domain()
+/// Whether the history knows this article: a user's or a session's id is none, whoever asks for it as one.
+pub fn knows_article(conn: &mut Conn, id: ArticleId) -> Result<bool> {
+    let of_it =
+        entries::table.filter(entries::resource_id.eq(id.to_string())).filter(entries::resource_type.eq(ResourceType::Article.as_str()));
+    diesel::select(diesel::dsl::exists(of_it)).get_result(conn).or_domain()
 }
 
 /// The first and the last place of the history; `None` where it is empty.

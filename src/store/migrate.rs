@@ -1,9 +1,11 @@
 //! The migrations, embedded in the binary, the same story on both databases.
 
-use diesel::RunQueryDsl as _;
+use diesel::backend::Backend;
 use diesel::connection::{AnsiTransactionManager, SimpleConnection as _, TransactionManager as _};
-use diesel::dsl::sql;
-use diesel::sql_types::Bool;
+use diesel::migration::MigrationSource;
+use diesel::pg::Pg;
+use diesel::prelude::*;
+use diesel::sqlite::Sqlite;
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness as _, embed_migrations};
 
 use super::conn::Conn;
@@ -44,22 +46,33 @@ pub fn run(db: &Db) -> Result<Vec<String>> {
     }
 }
 
-/// Whether the database can be reached and has every migration of this binary.
+diesel::table! {
+    #[sql_name = "__diesel_schema_migrations"]
+    applied_migrations (version) {
+        version -> Text,
+    }
+}
+
+/// Whether the database can be reached and has every migration of this binary. Only looks: diesel's own question begins with a CREATE TABLE, which a
+/// connection for reading refuses.
 ///
 /// # Errors
 /// Where it can't be asked.
 pub fn is_current(conn: &mut Conn) -> Result<bool> {
-    let pending = match conn {
-        Conn::Sqlite(conn) => {
-            // To look for migrations makes the table of them where it seems to be missing. A connection that only reads can't, and
-            // one that was opened before the migrations takes the table for missing until it has read anything.
-            let is_begun = sql::<Bool>("EXISTS (SELECT 1 FROM sqlite_schema WHERE name = '__diesel_schema_migrations')");
-            if !diesel::select(is_begun).get_result::<bool>(conn).or_domain()? {
-                return Ok(false);
-            }
-            conn.has_pending_migration(SQLITE)
-        }
-        Conn::Postgres(conn) => conn.has_pending_migration(POSTGRES),
+    let known = match conn {
+        Conn::Sqlite(_) => versions::<Sqlite>(&SQLITE),
+        Conn::Postgres(_) => versions::<Pg>(&POSTGRES),
     };
-    pending.map(|pending| !pending).map_err(Error::database_unavailable)
+    let known = known.map_err(|error| Error::internal(format!("the embedded migrations can't be read: {error}")))?;
+    let applied: Vec<String> =
+        applied_migrations::table.select(applied_migrations::version).load(conn).map_err(Error::database_unavailable)?;
+    Ok(known.iter().all(|version| applied.contains(version)))
+}
+
+fn versions<B: Backend>(embedded: &EmbeddedMigrations) -> diesel::migration::Result<Vec<String>>
+where
+    EmbeddedMigrations: MigrationSource<B>,
+{
+    let migrations = MigrationSource::<B>::migrations(embedded)?;
+    Ok(migrations.iter().map(|migration| migration.name().version().to_string()).collect())
 }

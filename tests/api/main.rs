@@ -20,13 +20,17 @@ mod command_line;
 mod crash;
 mod ending;
 mod harness_holds;
+mod history;
 mod impersonation;
 mod login;
 mod logs;
+mod matrix;
 mod openapi;
+mod operations;
 mod postgres_tls;
 mod races;
 mod refresh;
+mod restart;
 mod startup;
 mod story;
 mod tokens;
@@ -41,13 +45,17 @@ fn main() -> std::process::ExitCode {
         ("crash", crash::all()),
         ("ending", ending::all()),
         ("harness_holds", harness_holds::all()),
+        ("history", history::all()),
         ("impersonation", impersonation::all()),
         ("login", login::all()),
         ("logs", logs::all()),
+        ("matrix", matrix::all()),
         ("openapi", openapi::all()),
+        ("operations", operations::all()),
         ("postgres_tls", postgres_tls::all()),
         ("races", races::all()),
         ("refresh", refresh::all()),
+        ("restart", restart::all()),
         ("startup", startup::all()),
         ("story", story::all()),
         ("tokens", tokens::all()),

@@ -1,7 +1,7 @@
 //! The history, of one article and of everything.
 
 use actix_web::{HttpRequest, HttpResponse, get};
-use chrono::{DateTime, DurationRound as _, Utc};
+use chrono::{DateTime, Utc};
 use serde::Deserialize;
 use utoipa::IntoParams;
 
@@ -79,11 +79,15 @@ pub struct HistoryQuery {
 fn instant(text: &str) -> Result<Time, (&'static str, &'static str)> {
     let refusal = ("invalid_time", "must be an RFC 3339 date and time with an offset, such as 2026-11-23T09:00:00Z");
     let time = DateTime::parse_from_rfc3339(text).map_err(|_| refusal)?.with_timezone(&Utc);
-    let year = chrono::Datelike::year(&time);
-    if !(1..=9999).contains(&year) {
+    let is_writable = |time: &Time| (1..=9999).contains(&chrono::Datelike::year(time));
+    if !is_writable(&time) {
         return Err(refusal);
     }
-    time.duration_round_up(chrono::Duration::microseconds(1)).map_err(|_| refusal)
+    // By hand: chrono rounds only what fits in 64 bits of nanoseconds, which ends in 2262.
+    let beyond = i64::from(time.timestamp_subsec_nanos() % 1000);
+    let down = time - chrono::Duration::nanoseconds(beyond);
+    let up = down + chrono::Duration::microseconds(i64::from(beyond > 0));
+    Ok(if is_writable(&up) { up } else { down })
 }
 
 /// List the whole history

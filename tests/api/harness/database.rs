@@ -57,6 +57,12 @@ struct Line {
     value: Option<String>,
 }
 
+#[derive(QueryableByName)]
+struct Step {
+    #[diesel(sql_type = Text)]
+    detail: String,
+}
+
 /// Runs `$query` on a connection of its own, of the kind that the database needs.
 macro_rules! on_connection {
     ($database:expr, |$connection:ident| $query:expr) => {
@@ -117,6 +123,23 @@ impl Database {
         &self.url
     }
 
+    /// Waits until no server holds the file: the last thread of one that was stopped lets go of it a moment later.
+    pub fn await_release(&self) {
+        if let Place::File(directory) = &self.place
+            && let Ok(file) = std::fs::File::open(directory.path().join(format!("{FILE}.lock")))
+        {
+            file.lock().unwrap();
+        }
+    }
+
+    /// Ends every connection to it and lets no other in.
+    pub fn close(&self) {
+        match &self.place {
+            Place::Postgres { name } => postgres::server().close(name).unwrap(),
+            Place::File(_) => panic!("a file can't be closed"),
+        }
+    }
+
     /// Runs one statement as any client might that is not Actas, and tells how many rows it changed.
     pub fn execute(&self, sql: &str) -> Result<usize, String> {
         on_connection!(self, |connection| sql_query(sql).execute(&mut connection))
@@ -132,6 +155,32 @@ impl Database {
         let ask = || on_connection!(self, |connection| sql_query(sql).load::<Line>(&mut connection));
         let lines = ask().unwrap_or_else(|why| panic!("{sql}: {why}"));
         lines.into_iter().map(|line| line.value.unwrap_or_default()).collect()
+    }
+
+    /// How the database would answer `sql`, whose parameters may stay open: a line a step.
+    pub fn plan(&self, sql: &str) -> Vec<String> {
+        match &self.place {
+            Place::File(directory) => {
+                let mut connection = SqliteConnection::establish(&directory.path().join(FILE).to_string_lossy()).unwrap();
+                let steps: Vec<Step> = sql_query(format!("EXPLAIN QUERY PLAN {sql}")).load(&mut connection).unwrap();
+                steps.into_iter().map(|step| step.detail).collect()
+            }
+            Place::Postgres { .. } => {
+                let mut connection = PgConnection::establish(&self.url).unwrap();
+                let open = (1..20).take_while(|number| sql.contains(&format!("${number}"))).map(|_| "NULL");
+                let arguments = open.collect::<Vec<_>>().join(", ");
+                let arguments = if arguments.is_empty() { String::new() } else { format!("({arguments})") };
+                let setup = format!(
+                    "SET enable_seqscan = off; SET enable_bitmapscan = off; SET enable_sort = off; SET plan_cache_mode = force_generic_plan;
+                     PREPARE asked AS {sql};
+                     CREATE FUNCTION pg_temp.plan() RETURNS SETOF text LANGUAGE plpgsql
+                     AS $$ BEGIN RETURN QUERY EXECUTE 'EXPLAIN (COSTS OFF) EXECUTE asked{arguments}'; END $$"
+                );
+                connection.batch_execute(&setup).unwrap_or_else(|why| panic!("{sql}: {why}"));
+                let steps = sql_query("SELECT plan AS value FROM pg_temp.plan() AS plan").load::<Line>(&mut connection);
+                steps.unwrap_or_else(|why| panic!("{sql}: {why}")).into_iter().filter_map(|line| line.value).collect()
+            }
+        }
     }
 
     /// The number that `sql`, such as `SELECT count(*) FROM users`, answers.

@@ -124,6 +124,7 @@ impl Instance {
     fn stop(&self) {
         if let Some(server) = self.server().take() {
             (server.stop)();
+            self.database.await_release();
         }
     }
 
@@ -181,6 +182,25 @@ impl Office {
     /// Stops the server.
     pub fn stop(&self) {
         self.instance.stop();
+    }
+
+    /// A server on the same database and with the same clock, of which some settings are others; empty takes one away.
+    ///
+    /// # Errors
+    /// Why it did not start.
+    pub fn start_again_with(&self, changed: &[(&str, &str)]) -> Result<Office, String> {
+        let first = &self.instance;
+        let mut settings = first.settings.clone();
+        for (name, value) in changed {
+            let name = format!("ACTAS_{name}");
+            if value.is_empty() { drop(settings.remove(&name)) } else { drop(settings.insert(name, (*value).to_owned())) }
+        }
+        let instance = Instance { server: Mutex::new(None), database: Arc::clone(&first.database), clock: first.clock.clone(), settings };
+        let started = instance.start();
+        if started.is_err() {
+            first.database.await_release();
+        }
+        started.map(|()| Self { instance: Arc::new(instance) })
     }
 
     /// Another server on the same database, with the same clock and settings.
@@ -310,6 +330,16 @@ impl Office {
     /// Every row that `sql` answers with one column, named `value`, as text.
     pub fn db_lines(&self, sql: &str) -> Vec<String> {
         self.instance.database.lines(sql)
+    }
+
+    /// How the database would answer `sql`: a line a step.
+    pub fn db_plan(&self, sql: &str) -> Vec<String> {
+        self.instance.database.plan(sql)
+    }
+
+    /// Ends every connection to the database and lets no other in (Postgres).
+    pub fn db_close(&self) {
+        self.instance.database.close();
     }
 
     /// The number that `sql`, such as `SELECT count(*) FROM users`, answers.

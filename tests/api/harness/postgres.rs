@@ -211,6 +211,12 @@ impl Server {
         self.run(&format!("CREATE DATABASE {name} TEMPLATE {}", template.as_ref().map_err(Clone::clone)?))
     }
 
+    /// Ends every connection to a database and lets no other in.
+    pub fn close(&self, name: &str) -> Result<(), String> {
+        self.run(&format!("ALTER DATABASE {name} ALLOW_CONNECTIONS false"))?;
+        self.run(&format!("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'"))
+    }
+
     /// Drops a database, whoever is still connected to it.
     pub fn drop(&self, name: &str) -> Result<(), String> {
         self.run(&format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)"))
