@@ -94,9 +94,10 @@ impl Manager {
                 let mut conn = SqliteConnection::establish(&self.url)?;
                 // WAL lets readers go on beside the writer; FULL makes every acknowledged commit durable. `recursive_triggers` makes REPLACE fire
                 // delete triggers on our own connections; elsewhere an insert trigger stands in its way.
+                conn.batch_execute(&format!("PRAGMA busy_timeout = {lock_ms}")).map_err(ConnectionError::CouldntSetupConfiguration)?;
+                enter_wal(&mut conn).map_err(ConnectionError::CouldntSetupConfiguration)?;
                 let setup = format!(
-                    "PRAGMA busy_timeout = {lock_ms}; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;
-                     PRAGMA recursive_triggers = ON; PRAGMA trusted_schema = OFF; PRAGMA query_only = {};",
+                    "PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; PRAGMA recursive_triggers = ON; PRAGMA trusted_schema = OFF; PRAGMA query_only = {};",
                     if self.query_only { "ON" } else { "OFF" }
                 );
                 // Of two connections that turn a new file to WAL at once, SQLite refuses one without waiting for `busy_timeout`.
@@ -129,6 +130,21 @@ impl Manager {
     pub(super) fn open_one(&self) -> Result<Conn> {
         self.open().map_err(Error::database_unavailable)
     }
+}
+
+/// Two connections that enter WAL on a new file at once would wait for each other, so SQLite refuses one of them at once whatever its busy timeout. That one
+/// waits for the write lock, which knows the timeout, and tries again.
+fn enter_wal(conn: &mut SqliteConnection) -> diesel::QueryResult<()> {
+    const ATTEMPTS: u32 = 10;
+    let mut result = conn.batch_execute("PRAGMA journal_mode = WAL");
+    for _ in 1..ATTEMPTS {
+        if result.is_ok() {
+            break;
+        }
+        conn.batch_execute("BEGIN IMMEDIATE; COMMIT")?;
+        result = conn.batch_execute("PRAGMA journal_mode = WAL");
+    }
+    result
 }
 
 impl ManageConnection for Manager {
