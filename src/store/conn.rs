@@ -100,17 +100,7 @@ impl Manager {
                     "PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; PRAGMA recursive_triggers = ON; PRAGMA trusted_schema = OFF; PRAGMA query_only = {};",
                     if self.query_only { "ON" } else { "OFF" }
                 );
-                // Of two connections that turn a new file to WAL at once, SQLite refuses one without waiting for `busy_timeout`.
-                let mut patience = self.lock_timeout;
-                while let Err(error) = conn.batch_execute(&setup) {
-                    if patience.is_zero() || !error.to_string().contains("locked") {
-                        return Err(ConnectionError::CouldntSetupConfiguration(error));
-                    }
-                    let pause = Duration::from_millis(5).min(patience);
-                    #[expect(clippy::disallowed_methods, reason = "connections are opened on threads that may block")]
-                    std::thread::sleep(pause);
-                    patience -= pause;
-                }
+                conn.batch_execute(&setup).map_err(ConnectionError::CouldntSetupConfiguration)?;
                 Ok(Conn::Sqlite(conn))
             }
             Backend::Postgres => {

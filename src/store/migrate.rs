@@ -2,9 +2,11 @@
 
 use diesel::backend::Backend;
 use diesel::connection::{AnsiTransactionManager, SimpleConnection as _, TransactionManager as _};
+use diesel::dsl::sql;
 use diesel::migration::MigrationSource;
 use diesel::pg::Pg;
 use diesel::prelude::*;
+use diesel::sql_types::Bool;
 use diesel::sqlite::Sqlite;
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness as _, embed_migrations};
 
@@ -59,10 +61,16 @@ diesel::table! {
 /// # Errors
 /// Where it can't be asked.
 pub fn is_current(conn: &mut Conn) -> Result<bool> {
-    let known = match conn {
-        Conn::Sqlite(_) => versions::<Sqlite>(&SQLITE),
-        Conn::Postgres(_) => versions::<Pg>(&POSTGRES),
+    let (known, is_begun) = match conn {
+        Conn::Sqlite(_) => {
+            let is_begun = "EXISTS (SELECT 1 FROM sqlite_schema WHERE name = '__diesel_schema_migrations')";
+            (versions::<Sqlite>(&SQLITE), is_begun)
+        }
+        Conn::Postgres(_) => (versions::<Pg>(&POSTGRES), "to_regclass('__diesel_schema_migrations') IS NOT NULL"),
     };
+    if !diesel::select(sql::<Bool>(is_begun)).get_result::<bool>(conn).map_err(Error::database_unavailable)? {
+        return Ok(false);
+    }
     let known = known.map_err(|error| Error::internal(format!("the embedded migrations can't be read: {error}")))?;
     let applied: Vec<String> =
         applied_migrations::table.select(applied_migrations::version).load(conn).map_err(Error::database_unavailable)?;

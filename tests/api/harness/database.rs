@@ -123,15 +123,6 @@ impl Database {
         &self.url
     }
 
-    /// Waits until no server holds the file: the last thread of one that was stopped lets go of it a moment later.
-    pub fn await_release(&self) {
-        if let Place::File(directory) = &self.place
-            && let Ok(file) = std::fs::File::open(directory.path().join(format!("{FILE}.lock")))
-        {
-            file.lock().unwrap();
-        }
-    }
-
     /// Ends every connection to it and lets no other in.
     pub fn close(&self) {
         match &self.place {

@@ -124,7 +124,6 @@ impl Instance {
     fn stop(&self) {
         if let Some(server) = self.server().take() {
             (server.stop)();
-            self.database.await_release();
         }
     }
 
@@ -196,11 +195,7 @@ impl Office {
             if value.is_empty() { drop(settings.remove(&name)) } else { drop(settings.insert(name, (*value).to_owned())) }
         }
         let instance = Instance { server: Mutex::new(None), database: Arc::clone(&first.database), clock: first.clock.clone(), settings };
-        let started = instance.start();
-        if started.is_err() {
-            first.database.await_release();
-        }
-        started.map(|()| Self { instance: Arc::new(instance) })
+        instance.start().map(|()| Self { instance: Arc::new(instance) })
     }
 
     /// Another server on the same database, with the same clock and settings.
