@@ -3,7 +3,7 @@
 use std::fmt::Display;
 
 use chrono::{Duration, NaiveDateTime};
-use diesel::dsl::{count_star, max, min};
+use diesel::dsl::count_star;
 use diesel::prelude::*;
 
 use super::columns::{self, octet_length, required};
@@ -180,13 +180,6 @@ pub fn knows_article(conn: &mut Conn, id: ArticleId) -> Result<bool> {
     let of_it =
         entries::table.filter(entries::resource_id.eq(id.to_string())).filter(entries::resource_type.eq(ResourceType::Article.as_str()));
     diesel::select(diesel::dsl::exists(of_it)).get_result(conn).or_domain()
-}
-
-/// The first and the last place of the history; `None` where it is empty.
-pub fn span(conn: &mut Conn) -> Result<Option<(i64, i64)>> {
-    let (first, last): (Option<i64>, Option<i64>) =
-        entries::table.select((min(entries::seq), max(entries::seq))).first(conn).or_domain()?;
-    Ok(first.zip(last))
 }
 
 #[derive(Queryable)]

@@ -16,6 +16,6 @@ pub(super) use body::{declared_length, too_large};
 pub use checked::{Checked, FieldRefusal};
 pub use client::{ClientIp, TrustedProxies, bearer_token};
 pub use patch::Patch;
-pub use path::{PathId, WireId, id_from_wire, optional_id_from_wire};
+pub use path::{PathId, WireId};
 pub use precondition::{Expected, IfMatch};
 pub use query::{Query, check_query};

@@ -1,12 +1,10 @@
-//! Ids in paths, bodies and queries.
+//! Ids in paths. In bodies and queries an id reads itself.
 
 use std::future::{Ready, ready};
 use std::marker::PhantomData;
 
 use actix_web::dev::Payload;
 use actix_web::{FromRequest, HttpRequest};
-use serde::de::Error as _;
-use serde::{Deserialize, Deserializer};
 
 use crate::domain::error::Error;
 use crate::domain::ids::{ArticleId, EntryId, SessionId, UserId};
@@ -49,16 +47,4 @@ impl<Id: WireId> FromRequest for PathId<Id> {
         let text = request.match_info().get("id").unwrap_or_default().to_owned();
         ready(Ok(Self { text, of: PhantomData }))
     }
-}
-
-/// An id in a body or a query: `#[serde(deserialize_with = "id_from_wire")]`. 422 for what is none.
-pub fn id_from_wire<'de, D: Deserializer<'de>, Id: WireId>(deserializer: D) -> Result<Id, D::Error> {
-    let text = String::deserialize(deserializer)?;
-    Id::from_wire(&text).ok_or_else(|| D::Error::custom("must be an id: a UUID in lower case, with hyphens"))
-}
-
-/// An id that may be left out: `#[serde(default, deserialize_with = "optional_id_from_wire")]`. 422 for what is none.
-pub fn optional_id_from_wire<'de, D: Deserializer<'de>, Id: WireId>(deserializer: D) -> Result<Option<Id>, D::Error> {
-    let Some(text) = Option::<String>::deserialize(deserializer)? else { return Ok(None) };
-    id_from_wire(serde::de::value::StringDeserializer::new(text)).map(Some)
 }

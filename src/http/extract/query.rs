@@ -204,7 +204,6 @@ mod tests {
     use super::*;
     use crate::domain::ids::UserId;
     use crate::domain::impersonation::ImpersonationStatus;
-    use crate::http::extract::optional_id_from_wire;
 
     #[derive(Debug, Default, PartialEq, Deserialize)]
     #[serde(deny_unknown_fields, default)]
@@ -213,7 +212,7 @@ mod tests {
         q: Option<String>,
         status: Option<ImpersonationStatus>,
         impersonated: Option<bool>,
-        #[serde(deserialize_with = "optional_id_from_wire")]
+
         actor: Option<UserId>,
     }
 
