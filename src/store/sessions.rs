@@ -152,20 +152,19 @@ pub fn find(conn: &mut Conn, id: SessionId, lock: Lock) -> Result<Option<Session
     row.map(Row::into_session).transpose()
 }
 
-/// Locks a session's row, and before it its original's, which only has to stay as it is: so two that end impersonations of one original session don't stand in
-/// each other's way.
+/// Locks a session's row, and before it its original's, as everyone does. Both in the same way: if writes only shared the original, a stream of them could hold off
+/// the one that ends it, because Postgres lets those who share a lock pass by one who waits for it alone.
 fn lock_rows(conn: &mut diesel::PgConnection, id: &str, lock: Lock) -> Result<()> {
-    if lock == Lock::None {
-        return Ok(());
-    }
     let original =
         originals.filter(originals.field(sessions::id).eq(id)).select(originals.field(sessions::original_session_id)).single_value();
     let original = sessions::table.filter(sessions::id.nullable().eq(original)).select(sessions::id);
-    let _: Option<String> = original.for_share().first(conn).optional().or_domain()?;
     let own = sessions::table.filter(sessions::id.eq(id)).select(sessions::id);
-    let _: Option<String> = match lock {
-        Lock::Update => own.for_no_key_update().first(conn).optional().or_domain()?,
-        Lock::Share | Lock::None => own.for_share().first(conn).optional().or_domain()?,
+    let _: [Option<String>; 2] = match lock {
+        Lock::None => [None, None],
+        Lock::Share => [original.for_share().first(conn).optional().or_domain()?, own.for_share().first(conn).optional().or_domain()?],
+        Lock::Update => {
+            [original.for_no_key_update().first(conn).optional().or_domain()?, own.for_no_key_update().first(conn).optional().or_domain()?]
+        }
     };
     Ok(())
 }
