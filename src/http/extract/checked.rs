@@ -24,7 +24,7 @@ impl FieldRefusal for (&'static str, &'static str) {
 
 /// Gathers what is wrong with a body's values, so that one answer names it all:
 ///
-/// ```ignore
+/// ```text
 /// let mut checked = Checked::new();
 /// let title = checked.field("/title", Title::parse(&body.title));
 /// let ticket = checked.optional("/ticket", body.ticket.as_deref().map(Ticket::parse));
