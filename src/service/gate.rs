@@ -104,6 +104,9 @@ impl Office {
                 // The row has to say so before anyone is told. Unless another request has just kept it alive: then it is looked at again.
                 self.write_as(token.clone(), requirements, now, request_id.clone(), |_| Ok(())).await?;
                 session = matching(look().await?, &token)?;
+                if let Standing::Over(cause) | Standing::MustEnd(cause) = session.standing(now, self.settings.impersonation_idle) {
+                    return Err(ending::over(&session, cause));
+                }
             }
         }
         if session.acting_as().is_none() && token.is_expired(now) {
