@@ -27,7 +27,7 @@ use crate::http::request::Limits;
 use crate::http::server::{self, ServerSettings};
 use crate::logging;
 use crate::service::database::{Db, Options, migrate};
-use crate::service::{Event, Observer, Office, Settings, keys, users};
+use crate::service::{Event, Observer, Office, Settings, clients, keys, users};
 
 /// How often sessions whose time is over get their entries.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(5);
@@ -170,6 +170,7 @@ pub fn open_office(config: &Config, db: Db, now: Time, observer: Observer) -> Re
     let encryption = config.database.key_encryption_key.as_ref().map(|key| KeyEncryptionKey::from_bytes(*key.reveal()));
     let tokens = &config.tokens;
     let (signing, refresh_key) = keys::load_or_create(&db, encryption.as_ref(), &tokens.issuer, &tokens.audience, now)?;
+    clients::ensure_first_party(&db, now)?;
     let login = &config.login;
     let passwords = Passwords::new(login.bcrypt_cost, login.hashing_threads, login.hashing_queue).map_err(Error::internal)?;
     let impersonation = &config.impersonation;
@@ -281,5 +282,6 @@ pub fn observer(metrics: &Arc<Metrics>) -> Observer {
         Event::ImpersonationStarted(mode) => metrics.impersonation_started(*mode),
         Event::ImpersonationRefused(reason) => metrics.impersonation_refused([*reason]),
         Event::ImpersonationEnded(cause) => metrics.impersonation_ended(*cause),
+        Event::TokenIssued(grant) => metrics.token_issued(*grant),
     })
 }

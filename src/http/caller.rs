@@ -129,7 +129,12 @@ impl Bearer {
         let presented = state.office.present(bearer_token(request.headers())?, now)?;
         let claims = &presented.token.claims;
         let actor = claims.act.as_ref().map(|act| act.sub);
-        let identity = LoggedIdentity { subject: claims.sub, actor, impersonation_id: actor.map(|_| claims.sid) };
+        let identity = LoggedIdentity {
+            subject: claims.user(),
+            client: Some(claims.client_id).filter(|client| !client.is_first_party()),
+            actor,
+            impersonation_id: actor.map(|_| claims.root_sid.unwrap_or(claims.sid)),
+        };
         RequestInfo::of(request).identify(identity);
         let Sender(client) = Sender::of(request);
         Ok(Self { state, presented, client })

@@ -21,8 +21,9 @@ use utoipa::{PartialSchema, ToSchema};
 
 use super::problem::{PROBLEM_JSON, Problem, ProblemDocument, status, title};
 use crate::domain::error::{Code, Error, FieldError, Reason, ReasonCode};
+use crate::domain::identity::user_required;
 use crate::domain::impersonation::EndCause;
-use crate::domain::operation::{self, Effect, Requirements, Under, missing_permission};
+use crate::domain::operation::{self, Effect, Narrower, Requirements, Under, missing_permission};
 use crate::domain::role::Permission;
 
 const DESCRIPTION: &str = "\
@@ -136,7 +137,11 @@ fn description(text: &str, requirements: Option<&Requirements>) -> String {
         (Under::Allowed, Effect::Mutates) => Some("Refused under a read-only impersonation."),
         (Under::Allowed, Effect::Reads | Effect::EndsItself | Effect::StartsImpersonation) => None,
     });
-    let needs: Vec<&str> = permission.as_deref().into_iter().chain(under).collect();
+    let narrower = requirements.filter(|requirements| requirements.with_narrower_token == Narrower::Refused);
+    let narrower = narrower.map(|_| "Needs the user's own token, not a narrower one.");
+    let service = requirements.and_then(|requirements| requirements.without_user);
+    let service = service.map(|permission| format!("A client by itself needs the scope `{permission}`."));
+    let needs: Vec<&str> = permission.as_deref().into_iter().chain(under).chain(narrower).chain(service.as_deref()).collect();
     if !needs.is_empty() {
         paragraphs.push(needs.join(" "));
     }
@@ -213,8 +218,11 @@ impl Facts {
             requirements.is_some(),
             &[Code::CredentialsMissing, Code::InvalidToken, Code::TokenExpired, Code::SessionEnded, Code::ImpersonationEnded],
         );
-        if let Some(Requirements { permission, under_impersonation, effect, .. }) = requirements {
+        if let Some(Requirements { permission, under_impersonation, effect, with_narrower_token, without_user, .. }) = requirements {
             add(permission.is_some(), &[Code::MissingPermission]);
+            let asks_scope = permission.is_some() || without_user.is_some() || *with_narrower_token == Narrower::Refused;
+            add(asks_scope, &[Code::InsufficientScope]);
+            add(without_user.is_none(), &[Code::UserRequired]);
             add(*under_impersonation == Under::Refused, &[Code::ForbiddenUnderImpersonation]);
             add(*under_impersonation == Under::Allowed && *effect == Effect::Mutates, &[Code::ReadOnlyImpersonation]);
         }
@@ -235,7 +243,8 @@ fn own_codes(id: &str) -> &'static [Code] {
         "create_user" => &[Code::ActionRefused, Code::EmailTaken],
         "update_user" => &[Code::ActionRefused, Code::EmailTaken, Code::LastAdministrator],
         "renew_setup_token" | "end_user_sessions" => &[Code::ActionRefused],
-        "update_article" | "delete_article" | "act_on_article" => &[Code::ActionRefused, Code::StatusForbids],
+        "update_article" | "delete_article" | "act_on_article" => &[Code::ActionRefused, Code::StatusForbids, Code::InsufficientScope],
+        "update_client" | "rotate_client_secret" => &[Code::ActionRefused],
         "get_readiness" => &[Code::DatabaseUnavailable],
         _ => &[],
     }
@@ -281,6 +290,11 @@ fn problem_response(status: StatusCode, codes: &[Code], is_secured: bool) -> Res
         StatusCode::UNAUTHORIZED => {
             let challenge = "How to authenticate (RFC 6750): with `error=\"invalid_token\"` where a token was sent and is of no use";
             response = response.header("WWW-Authenticate", text_header(challenge, "Bearer error=\"invalid_token\""));
+        }
+        StatusCode::FORBIDDEN if codes.contains(&Code::InsufficientScope) => {
+            let challenge = "With `insufficient_scope`: the scope that the token lacks (RFC 6750)";
+            let example = "Bearer error=\"insufficient_scope\", scope=\"users:read\"";
+            response = response.header("WWW-Authenticate", text_header(challenge, example));
         }
         StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => {
             let seconds = ObjectBuilder::new().schema_type(Type::Integer).minimum(Some(1));
@@ -339,6 +353,8 @@ fn example(code: Code) -> ProblemDocument {
         Code::RefreshTokenInvalid => Error::new(code, "the refresh token is not valid here"),
         Code::RefreshTokenReused => Error::new(code, "this refresh token was replaced; its session is over, log in again"),
         Code::MissingPermission => missing_permission(Permission::UsersRead),
+        Code::InsufficientScope => Error::insufficient_scope(Permission::UsersRead),
+        Code::UserRequired => user_required(),
         Code::ForbiddenUnderImpersonation => {
             Error::new(code, "this is not possible while acting as someone; log out of the impersonation first")
         }

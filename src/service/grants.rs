@@ -5,13 +5,13 @@ use uuid::Uuid;
 
 use super::office::{Office, Settings};
 use crate::auth::secret::RefreshToken;
-use crate::auth::tokens::{AccessClaims, Actor};
+use crate::auth::tokens::{AccessClaims, Actor, Subject};
 use crate::domain::Time;
+use crate::domain::client::{Audience, ClientId};
 use crate::domain::error::{Error, Result};
-use crate::domain::session::Session;
-
-/// The first-party client, for whom every login and every start issues its token.
-const CLIENT_ID: &str = "actas";
+use crate::domain::ids::SessionId;
+use crate::domain::scope::Scope;
+use crate::domain::session::{Session, TokenTerms};
 
 /// An access token and its session. The token is a secret.
 pub struct Grant {
@@ -38,19 +38,45 @@ pub(super) fn own_expiry(settings: &Settings, session: &Session, now: Time) -> T
 impl Office {
     /// Signs an access token for `session`.
     pub(super) fn grant(&self, session: Session, now: Time, expires_at: Time, refresh: Option<(RefreshToken, Time)>) -> Result<Grant> {
-        let claims = AccessClaims {
+        // What the token endpoint did not give is the first-party client's, and reaches as far as the user does.
+        let first_party = TokenTerms {
+            client: ClientId::FirstParty,
+            scope: Scope::EMPTY,
+            audiences: vec![Audience::from_stored(&*self.settings.audience)],
+        };
+        let terms = session.terms.as_ref().unwrap_or(&first_party);
+        let access_token = self.sign_claims(Subject::User(session.subject.id()), terms, session.id, expires_at, now, |claims| {
+            claims.scope = claims.scope.take().filter(|_| session.terms.is_some());
+            claims.act = session.acting_as().map(|acting| Actor { sub: acting.actor.id() });
+        })?;
+        Ok(Grant { access_token, expires_at, refresh, session })
+    }
+
+    /// Signs an access token on these terms; `complete` adds what only some have.
+    pub(super) fn sign_claims(
+        &self,
+        sub: Subject,
+        terms: &TokenTerms,
+        sid: SessionId,
+        expires_at: Time,
+        now: Time,
+        complete: impl FnOnce(&mut AccessClaims),
+    ) -> Result<String> {
+        let mut claims = AccessClaims {
             iss: self.settings.issuer.clone(),
-            sub: session.subject.id(),
-            aud: self.settings.audience.clone(),
-            client_id: CLIENT_ID.to_owned(),
+            sub,
+            aud: terms.audiences.clone(),
+            client_id: terms.client,
             exp: expiry(expires_at, 0).timestamp(),
             iat: now.timestamp(),
             nbf: now.timestamp(),
             jti: Uuid::new_v4().to_string(),
-            sid: session.id,
-            act: session.acting_as().map(|acting| Actor { sub: acting.actor.id() }),
+            sid,
+            scope: Some(terms.scope.to_string()),
+            root_sid: None,
+            act: None,
         };
-        let access_token = self.tokens.sign(&claims).map_err(Error::internal)?;
-        Ok(Grant { access_token, expires_at, refresh, session })
+        complete(&mut claims);
+        self.tokens.sign(&claims).map_err(Error::internal)
     }
 }

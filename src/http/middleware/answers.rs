@@ -207,9 +207,9 @@ impl Exchange {
             set(header::CACHE_CONTROL, "no-store");
         }
         if let Some(identity) = self.info.identity()
-            && let Some(actor) = identity.actor
+            && let (Some(subject), Some(actor)) = (identity.subject, identity.actor)
         {
-            set(ACTAS_SUBJECT, &identity.subject.to_string());
+            set(ACTAS_SUBJECT, &subject.to_string());
             set(ACTAS_ACTOR, &actor.to_string());
         }
     }
@@ -221,7 +221,8 @@ impl Exchange {
         tracing::info!(
             target: "actas::access",
             request_id = self.info.id(),
-            subject = identity.map(|identity| display(identity.subject)),
+            subject = identity.and_then(|identity| identity.subject).map(display),
+            client = identity.and_then(|identity| identity.client).map(display),
             actor = identity.and_then(|identity| identity.actor).map(display),
             impersonation_id = identity.and_then(|identity| identity.impersonation_id).map(display),
             route,
