@@ -5,5 +5,7 @@ pub mod auth;
 pub mod history;
 pub mod impersonations;
 pub mod me;
+pub mod metadata;
+pub mod oauth;
 pub mod ops;
 pub mod users;
