@@ -19,6 +19,7 @@ mod bending;
 mod command_line;
 mod crash;
 mod ending;
+mod examples;
 mod harness_holds;
 mod history;
 mod impersonation;
@@ -44,6 +45,7 @@ fn main() -> std::process::ExitCode {
         ("command_line", command_line::all()),
         ("crash", crash::all()),
         ("ending", ending::all()),
+        ("examples", examples::all()),
         ("harness_holds", harness_holds::all()),
         ("history", history::all()),
         ("impersonation", impersonation::all()),

@@ -34,6 +34,11 @@ impl Forger {
         Self { key: EncodingKey::from_ed_der(&STANDARD.decode(key).unwrap()) }
     }
 
+    /// Takes a key that was given to the server.
+    pub fn with_key(key: EncodingKey) -> Self {
+        Self { key }
+    }
+
     /// A token with a valid signature over this header and these claims.
     pub fn sign(&self, header: &Value, claims: &Value) -> String {
         let input = [header, claims].map(|part| URL_SAFE_NO_PAD.encode(part.to_string())).join(".");
