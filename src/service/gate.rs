@@ -4,7 +4,7 @@ use chrono::Duration;
 
 use super::ending;
 use super::office::{Event, Office};
-use crate::auth::tokens::Verified;
+use crate::auth::tokens::{TokenError, Unverified, Verified};
 use crate::domain::Time;
 use crate::domain::error::{Code, Error, Result};
 use crate::domain::identity::{By, Ctx, Identity};
@@ -74,12 +74,19 @@ enum Checked<T> {
 }
 
 impl Office {
-    /// Checks a bearer token's form, signature and claims, but neither its session nor its expiry.
+    /// Checks a bearer token's form, signature and claims, but neither its session nor its expiry. A key that this instance has not met yet is looked for in
+    /// the database.
     ///
     /// # Errors
     /// 401 `invalid_token`.
-    pub fn present(&self, token: &str, now: Time) -> Result<Presented> {
-        match self.tokens.verify(token, now) {
+    pub async fn present(&self, token: &str, now: Time) -> Result<Presented> {
+        let mut verified = self.tokens.verify(token, now);
+        if let Err(Unverified::UnknownKey(kid)) = &verified
+            && self.ensure_key(kid).await?
+        {
+            verified = self.tokens.verify(token, now);
+        }
+        match verified.map_err(TokenError::from) {
             Ok(token) => Ok(Presented { token }),
             Err(error) => {
                 tracing::debug!(%error, "a token was refused");
@@ -88,22 +95,33 @@ impl Office {
         }
     }
 
+    /// Forgets a key whose token was found to count no more: it may have been retired. Where it was not, the next token brings it back.
+    pub(super) fn heed<T>(&self, kid: &str, result: Result<T>) -> Result<T> {
+        result.inspect_err(|error| {
+            if error.code() == Code::InvalidToken {
+                self.tokens.forget(kid);
+            }
+        })
+    }
+
     /// Decides whether the bearer of `presented` may make a call with these `requirements`.
     ///
     /// # Errors
     /// 401 where the token or its session doesn't count, 403 as [`operation::permit`] says.
     pub async fn admit(&self, presented: Presented, requirements: Requirements, now: Time, request_id: Option<String>) -> Result<Caller> {
         let Presented { token } = presented;
-        let id = token.claims.sid;
-        let look = || self.db.read(move |conn| sessions::find(conn, id, Lock::None));
-        let mut session = matching(look().await?, &token)?;
+        let look = || {
+            let (id, kid) = (token.claims.sid, token.kid.clone());
+            self.db.read(move |conn| sessions::find_presented(conn, id, &kid, Lock::None))
+        };
+        let mut session = self.heed(&token.kid, matching(look().await?, &token))?;
         match session.standing(now, self.settings.impersonation_idle) {
             Standing::Live => {}
             Standing::Over(cause) => return Err(ending::over(&session, cause)),
             Standing::MustEnd(_) => {
                 // The row has to say so before anyone is told. Unless another request has just kept it alive: then it is looked at again.
                 self.write_as(token.clone(), requirements, now, request_id.clone(), |_| Ok(())).await?;
-                session = matching(look().await?, &token)?;
+                session = self.heed(&token.kid, matching(look().await?, &token))?;
                 if let Standing::Over(cause) | Standing::MustEnd(cause) = session.standing(now, self.settings.impersonation_idle) {
                     return Err(ending::over(&session, cause));
                 }
@@ -165,6 +183,7 @@ impl Office {
         work: impl Fn(&mut Tx<'_>) -> Result<T> + Send + 'static,
     ) -> Result<T> {
         let idle = self.settings.impersonation_idle;
+        let kid = token.kid.clone();
         let ctx = Ctx { by: By::Anonymous, now, request_id };
         let checked = self.transact(ctx, move |tx| {
             // A role that another such call is taking away is read after that has committed.
@@ -174,7 +193,7 @@ impl Office {
             // One write of a session at a time. Shared, the lock would let a stream of writes hold off the one that ends it for ever, and two writes that
             // both end sessions, which needs the lock to themselves, would wait for each other:
             //     A shares S     B shares S     A wants S, waits for B     B wants S, waits for A
-            let session = matching(sessions::find(tx.conn, token.claims.sid, Lock::Update)?, &token)?;
+            let session = matching(sessions::find_presented(tx.conn, token.claims.sid, &token.kid, Lock::Update)?, &token)?;
             let standing = session.standing(now, idle);
             tx.ctx.by = By::Request(Box::new(Identity::of_live(session.clone())));
             match standing {
@@ -190,7 +209,7 @@ impl Office {
                 }
             }
         });
-        match checked.await? {
+        match self.heed(&kid, checked.await)? {
             Checked::Done(value) => Ok(value),
             Checked::Over(error) => Err(error),
         }
@@ -215,11 +234,13 @@ impl Office {
     }
 }
 
-/// The session, if it is the one that the token was made for: both say the same of who acts as whom.
-pub(super) fn matching(session: Option<Session>, token: &Verified) -> Result<Session> {
+/// The session, if it is the one that the token was made for: both say the same of who acts as whom. And only while the token's key counts.
+pub(super) fn matching(found: Option<sessions::Presented>, token: &Verified) -> Result<Session> {
     let claims = &token.claims;
     let actor = claims.act.as_ref().map(|act| act.sub);
-    session
+    found
+        .filter(|found| found.key_counts)
+        .map(|found| found.session)
         .filter(|session| session.subject.id() == claims.sub && session.acting_as().map(|acting| acting.actor.id()) == actor)
         .ok_or_else(invalid_token)
 }
@@ -229,6 +250,6 @@ pub(super) fn token_expired() -> Error {
     Error::new(Code::TokenExpired, "the access token's time is over; refresh it")
 }
 
-fn invalid_token() -> Error {
+pub(super) fn invalid_token() -> Error {
     Error::new(Code::InvalidToken, "the access token is not valid here")
 }

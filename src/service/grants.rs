@@ -36,8 +36,19 @@ pub(super) fn own_expiry(settings: &Settings, session: &Session, now: Time) -> T
 }
 
 impl Office {
-    /// Signs an access token for `session`.
-    pub(super) fn grant(&self, session: Session, now: Time, expires_at: Time, refresh: Option<(RefreshToken, Time)>) -> Result<Grant> {
+    /// Signs an access token for `session` with the key `kid`, which the transaction found that opened or refreshed it.
+    pub(super) async fn grant(
+        &self,
+        session: Session,
+        kid: &str,
+        now: Time,
+        expires_at: Time,
+        refresh: Option<(RefreshToken, Time)>,
+    ) -> Result<Grant> {
+        if !self.ensure_key(kid).await? {
+            // It was retired since.
+            return Err(Error::overloaded());
+        }
         let claims = AccessClaims {
             iss: self.settings.issuer.clone(),
             sub: session.subject.id(),
@@ -50,7 +61,7 @@ impl Office {
             sid: session.id,
             act: session.acting_as().map(|acting| Actor { sub: acting.actor.id() }),
         };
-        let access_token = self.tokens.sign(&claims).map_err(Error::internal)?;
+        let access_token = self.tokens.sign(kid, &claims)?;
         Ok(Grant { access_token, expires_at, refresh, session })
     }
 }

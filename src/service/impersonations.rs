@@ -3,8 +3,9 @@
 use chrono::Duration;
 
 use super::ending;
-use super::gate::{Caller, Tx};
+use super::gate::{Caller, Tx, invalid_token};
 use super::grants::Grant;
+use super::keys::signer;
 use super::login::load;
 use super::office::{Event, Office, Settings};
 use crate::auth::tokens::Verified;
@@ -20,7 +21,7 @@ use crate::domain::role::Permission;
 use crate::domain::session::Session;
 use crate::domain::user::Principal;
 use crate::store::sessions::{self, ImpersonationFilter, NewActing, NewSession, WayBack};
-use crate::store::{Conn, Lock, entries, users};
+use crate::store::{Conn, Lock, entries, keys, users};
 
 pub use crate::store::sessions::ImpersonationFilter as Filter;
 
@@ -32,9 +33,13 @@ impl Office {
     /// the settings ask for more than was given.
     pub async fn start_impersonation(&self, caller: &Caller, subject: UserId, request: StartRequest) -> Result<Grant> {
         let (settings, token, now) = (self.settings.clone(), caller.token.clone(), caller.ctx.now);
-        let started = self.write(caller, move |tx| start(tx, &settings, &token, subject, &request)).await??;
+        let started = self.write(caller, move |tx| match start(tx, &settings, &token, subject, &request)? {
+            Ok(session) => Ok(Ok((session, signer(tx.conn, settings.signing_algorithm)?))),
+            Err(refusal) => Ok(Err(refusal)),
+        });
+        let (started, kid) = started.await??;
         let expires_at = started.expires_at;
-        self.grant(started, now, expires_at, None)
+        self.grant(started, &kid, now, expires_at, None).await
     }
 }
 
@@ -82,6 +87,10 @@ fn start(tx: &mut Tx<'_>, settings: &Settings, token: &Verified, subject: UserId
         started_at: tx.ctx.now,
         expires_at,
     };
+    // Held to the commit: a way back to a token whose key is being retired would lead nowhere.
+    if !keys::hold(tx.conn, &token.kid)? {
+        return Err(invalid_token());
+    }
     sessions::insert(tx.conn, &session, &entry)?;
     let way = WayBack {
         kid: token.kid.clone(),

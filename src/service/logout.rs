@@ -38,9 +38,10 @@ impl Office {
     pub async fn log_out(&self, presented: Presented, verifier: Option<String>, client: Client, now: Time) -> Result<LoggedOut> {
         let token = presented.token;
         let idle = self.settings.impersonation_idle;
+        let kid = token.kid.clone();
         let ctx = Ctx { by: By::Anonymous, now, request_id: client.request_id };
         let outcome = self.transact(ctx, move |tx| {
-            let session = matching(sessions::find(tx.conn, token.claims.sid, Lock::Update)?, &token)?;
+            let session = matching(sessions::find_presented(tx.conn, token.claims.sid, &token.kid, Lock::Update)?, &token)?;
             tx.ctx.by = By::Request(Box::new(Identity::of_live(session.clone())));
             let standing = session.standing(now, idle);
             match &session.kind {
@@ -59,10 +60,14 @@ impl Office {
                 Kind::Impersonation(acting) => leave(tx, &session, acting, standing, verifier.as_deref()),
             }
         });
-        match outcome.await? {
+        match self.heed(&kid, outcome.await)? {
             Outcome::Own => Ok(LoggedOut::Own),
             Outcome::Refused(error) => Err(error),
             Outcome::WayBack(way, session) => {
+                if !self.ensure_key(&way.kid).await? {
+                    // It was retired since, and its token with it.
+                    return Err(Error::impersonation_ended(EndCause::OriginalSessionEnded));
+                }
                 let access_token = self.tokens.resign(&way.kid, &way.signing_input, session.subject.id(), session.id)?;
                 let grant = Grant { access_token, expires_at: way.expires_at, refresh: None, session: *session };
                 Ok(LoggedOut::Restored(Box::new(grant)))
