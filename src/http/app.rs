@@ -15,7 +15,7 @@ use super::assembly::{Layers, layered};
 use super::caller::State;
 use super::document;
 use super::problem::Problem;
-use super::routes::{articles, auth, history, impersonations, me, ops, users};
+use super::routes::{articles, auth, history, impersonations, me, ops, users, well_known};
 use super::server::{self, ServerSettings};
 use crate::domain::error::Code;
 
@@ -49,6 +49,7 @@ macro_rules! api {
             .service(articles::act_on_article)
             .service(history::list_article_history)
             .service(history::list_history)
+            .service(well_known::get_public_keys)
     };
 }
 

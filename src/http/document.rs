@@ -34,13 +34,14 @@ token. Whatever is done in between has two names in the history.
 Every error is a problem (RFC 9457) whose `code` says what went wrong; treat one that you don't know by its status. Ignore members of answers that you don't \
 know. An address that does not know a method answers 405 `method_not_allowed` with `Allow`, an unknown address 404 `not_found`.";
 
-const TAGS: [(&str, &str); 7] = [
+const TAGS: [(&str, &str); 8] = [
     ("auth", "Logging in and out, and staying logged in"),
     ("me", "Oneself: who am I, and as whom; my sessions; who was in my account"),
     ("impersonations", "Acting as a user: starting, watching, ending"),
     ("users", "Accounts"),
     ("articles", "Articles and the editorial workflow"),
     ("history", "Who did what, when, and who it really was"),
+    ("oauth", "For other services: how to check an access token"),
     ("ops", "For whoever runs it: alive, ready, metrics"),
 ];
 
@@ -236,7 +237,7 @@ fn own_codes(id: &str) -> &'static [Code] {
         "update_user" => &[Code::ActionRefused, Code::EmailTaken, Code::LastAdministrator],
         "renew_setup_token" | "end_user_sessions" => &[Code::ActionRefused],
         "update_article" | "delete_article" | "act_on_article" => &[Code::ActionRefused, Code::StatusForbids],
-        "get_readiness" => &[Code::DatabaseUnavailable],
+        "get_readiness" | "get_public_keys" => &[Code::DatabaseUnavailable],
         _ => &[],
     }
 }

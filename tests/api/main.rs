@@ -22,6 +22,7 @@ mod ending;
 mod harness_holds;
 mod history;
 mod impersonation;
+mod keys;
 mod login;
 mod logs;
 mod matrix;
@@ -47,6 +48,7 @@ fn main() -> std::process::ExitCode {
         ("harness_holds", harness_holds::all()),
         ("history", history::all()),
         ("impersonation", impersonation::all()),
+        ("keys", keys::all()),
         ("login", login::all()),
         ("logs", logs::all()),
         ("matrix", matrix::all()),

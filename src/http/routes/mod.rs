@@ -7,3 +7,4 @@ pub mod impersonations;
 pub mod me;
 pub mod ops;
 pub mod users;
+pub mod well_known;
