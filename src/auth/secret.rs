@@ -1,7 +1,7 @@
 //! Opaque one-time handles: refresh tokens and setup tokens, and the proofs of RFC 7636.
 //!
 //! A handle is a prefix that names its kind and 32 random bytes. The prefix keeps one kind from being taken for another and
-//! lets secret scanners find what leaked. Only [`RefreshToken::hash`] and [`SetupToken::hash`] are ever kept; a plain
+//! lets secret scanners find what leaked. Only the hash of one is ever kept; a plain
 //! SHA-256 is enough for that, because 256 random bits can't be guessed.
 
 use std::fmt;
@@ -90,6 +90,19 @@ handle!(
     SetupToken,
     "actas_st_"
 );
+
+handle!(
+    /// Proves that a request is a client's (RFC 6749 §2.3.1).
+    ClientSecret,
+    "actas_cs_"
+);
+
+impl ClientSecret {
+    /// Whether `hash` is this secret's, in constant time.
+    pub fn has_hash(&self, hash: &str) -> bool {
+        constant_time::verify_slices_are_equal(self.hash().as_bytes(), hash.as_bytes()).is_ok()
+    }
+}
 
 impl RefreshToken {
     /// The token that follows this one. The same predecessor always has the same successor, so that a repeated refresh can

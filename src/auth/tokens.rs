@@ -17,6 +17,7 @@ use serde_json::{Map, Value};
 
 use super::keys::{Algorithm, SigningKey, is_kid};
 use crate::domain::Time;
+use crate::domain::client::{Audience, ClientId};
 use crate::domain::error::{Code, Error, Result};
 use crate::domain::ids::{SessionId, UserId};
 
@@ -34,12 +35,13 @@ const TOKEN_TYPE: &str = "at+jwt";
 pub struct AccessClaims {
     /// Who made the token: [`Tokens::issuer`].
     pub iss: String,
-    /// The subject: the user as whom requests run, the impersonated one under impersonation.
-    pub sub: UserId,
-    /// Whom the token is for: [`Tokens::audience`].
-    pub aud: String,
+    /// The subject: the user as whom requests run, the impersonated one under impersonation; or a client by itself.
+    pub sub: Subject,
+    /// Whom the token is for; at least one. Written as a string where it is one (RFC 7519 §4.1.3).
+    #[serde(serialize_with = "write_audiences")]
+    pub aud: Vec<Audience>,
     /// The client to which it was given.
-    pub client_id: String,
+    pub client_id: ClientId,
     /// The first second, since 1970, at which the token no longer counts.
     pub exp: i64,
     /// When it was made, in seconds since 1970.
@@ -50,6 +52,13 @@ pub struct AccessClaims {
     pub jti: String,
     /// The session whose row decides whether the token still counts.
     pub sid: SessionId,
+    /// How far the token reaches (RFC 9068 §2.2.3), for others to read: Actas itself goes by the session's row. Absent from what a login or a plain start gives,
+    /// which reach as far as the user does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub scope: Option<String>,
+    /// In a token that was exchanged for another: the own session or the impersonation on which `sid` hangs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub root_sid: Option<SessionId>,
     /// The actor, under impersonation and only then (RFC 8693 §4.1).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub act: Option<Actor>,
@@ -59,6 +68,51 @@ pub struct AccessClaims {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 pub struct Actor {
     pub sub: UserId,
+}
+
+/// Whom a token speaks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Subject {
+    User(UserId),
+    /// The client by itself (RFC 9068 §2.2: `sub` is then its id).
+    Client(ClientId),
+}
+
+impl fmt::Display for Subject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::User(id) => id.fmt(f),
+            Self::Client(id) => id.fmt(f),
+        }
+    }
+}
+
+impl serde::Serialize for Subject {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl AccessClaims {
+    /// The user for whom the token speaks; nobody where a client speaks for itself.
+    pub fn user(&self) -> Option<UserId> {
+        match self.sub {
+            Subject::User(id) => Some(id),
+            Subject::Client(_) => None,
+        }
+    }
+
+    /// Whether the token is for `audience`, alone or among others.
+    pub fn is_for(&self, audience: &str) -> bool {
+        self.aud.iter().any(|aud| aud.as_str() == audience)
+    }
+}
+
+fn write_audiences<S: serde::Serializer>(audiences: &[Audience], serializer: S) -> Result<S::Ok, S::Error> {
+    match audiences {
+        [one] => serializer.serialize_str(one.as_str()),
+        many => serializer.collect_seq(many),
+    }
 }
 
 /// A token of ours, as it was handed out.
@@ -204,7 +258,7 @@ impl Tokens {
             return Err(Error::internal("a recorded token names another key than its record"));
         }
         let claims = self.read_claims(payload).map_err(damaged)?;
-        if claims.sub != subject || claims.sid != sid || claims.act.is_some() {
+        if claims.sub != Subject::User(subject) || !claims.is_for(&self.audience) || claims.sid != sid || claims.act.is_some() {
             return Err(Error::internal("a recorded token is not the original session's"));
         }
         let signature = key.sign(signing_input.as_bytes()).map_err(Error::internal)?;
@@ -212,6 +266,16 @@ impl Tokens {
     }
 
     /// Checks that `token` is an access token that this service made, for this audience, and reads it.
+    ///
+    /// # Errors
+    /// As [`Tokens::verify_for_anyone`], and for another audience (RFC 7519 §4.1.3).
+    pub fn verify(&self, token: &str, now: Time) -> Result<Verified, Unverified> {
+        let verified = self.verify_for_anyone(token, now)?;
+        if verified.claims.is_for(&self.audience) { Ok(verified) } else { refused("aud") }
+    }
+
+    /// Checks that `token` is an access token that this service made, whomever it is for, and reads it. For the endpoints at which tokens are presented that are
+    /// meant for other services.
     ///
     /// **Expiry is not checked**, because logout has to recognise an impersonation's token past its time: every other caller
     /// asks [`Verified::is_expired`] or the session's row, which ends no later than the token. Nor does it say that the session
@@ -222,7 +286,7 @@ impl Tokens {
     /// [`Unverified::Refused`] for everything else: form (one spelling only, RFC 7515 §3.1), header (exactly `alg`, `kid` and `typ`: a
     /// `crit`, `b64`, `jwk`, `jku`, `x5u`, `x5c`, `zip` or `cty` was never ours), key, signature, and each claim's presence and
     /// JSON type; `nbf` and `iat` more than 5 s ahead of `now`.
-    pub fn verify(&self, token: &str, now: Time) -> Result<Verified, Unverified> {
+    pub fn verify_for_anyone(&self, token: &str, now: Time) -> Result<Verified, Unverified> {
         if token.len() > MAX_TOKEN_BYTES {
             return refused("too long");
         }
@@ -278,33 +342,57 @@ impl Tokens {
         if text(&claims, "iss")? != self.issuer {
             return refused("iss");
         }
-        if !self.is_addressed(&claims) {
-            return refused("aud");
-        }
+        let client_id = ClientId::parse(text(&claims, "client_id")?).ok_or(TokenError { reason: "client_id" })?;
+        let act = actor(&claims)?;
         Ok(AccessClaims {
             iss: self.issuer.clone(),
-            sub: user(&claims)?,
-            aud: self.audience.clone(),
-            client_id: text(&claims, "client_id")?.to_owned(),
+            sub: subject(&claims, client_id, act)?,
+            aud: audiences(&claims)?,
+            client_id,
             exp: seconds(&claims, "exp")?,
             iat: seconds(&claims, "iat")?,
             nbf: seconds(&claims, "nbf")?,
             jti: text(&claims, "jti")?.to_owned(),
-            sid: SessionId::parse(text(&claims, "sid")?).ok_or(TokenError { reason: "sid" })?,
-            act: actor(&claims)?,
+            sid: session(&claims, "sid")?,
+            scope: scope(&claims)?,
+            root_sid: claims.contains_key("root_sid").then(|| session(&claims, "root_sid")).transpose()?,
+            act,
         })
     }
+}
 
-    /// Whether `aud` names our audience, alone or among others (RFC 7519 §4.1.3).
-    fn is_addressed(&self, claims: &Map<String, Value>) -> bool {
-        match claims.get("aud") {
-            Some(Value::String(audience)) => *audience == self.audience,
-            Some(Value::Array(audiences)) => {
-                audiences.iter().all(Value::is_string) && audiences.iter().any(|audience| audience.as_str() == Some(&self.audience))
-            }
-            _ => false,
-        }
+/// The client itself, where `sub` is its id; nobody acts as a client.
+fn subject(claims: &Map<String, Value>, client: ClientId, act: Option<Actor>) -> Result<Subject, TokenError> {
+    let sub = text(claims, "sub")?;
+    if !client.is_first_party() && act.is_none() && sub == client.to_string() {
+        return Ok(Subject::Client(client));
     }
+    user(claims).map(Subject::User)
+}
+
+/// One audience or several (RFC 7519 §4.1.3).
+fn audiences(claims: &Map<String, Value>) -> Result<Vec<Audience>, TokenError> {
+    let one = |value: &Value| value.as_str().filter(|text| !text.is_empty()).map(Audience::from_stored);
+    let audiences = match claims.get("aud") {
+        Some(Value::Array(several)) => several.iter().map(one).collect::<Option<Vec<_>>>(),
+        Some(value) => one(value).map(|one| vec![one]),
+        None => None,
+    };
+    audiences.filter(|audiences| !audiences.is_empty()).ok_or(TokenError { reason: "aud" })
+}
+
+/// `scope`, which may be absent or empty, but not `null` or a list.
+fn scope(claims: &Map<String, Value>) -> Result<Option<String>, TokenError> {
+    match claims.get("scope") {
+        None => Ok(None),
+        Some(Value::String(scope)) => Ok(Some(scope.clone())),
+        Some(_) => refused("scope"),
+    }
+}
+
+/// A required id of a session.
+fn session(claims: &Map<String, Value>, name: &'static str) -> Result<SessionId, TokenError> {
+    SessionId::parse(text(claims, name)?).ok_or(TokenError { reason: name })
 }
 
 /// `act`, which names an actor and says nothing else: absent is fine, `null` is not.
@@ -445,14 +533,16 @@ mod tests {
             let tokens = Tokens::new(vec![key.clone()], ISSUER, AUDIENCE);
             let claims = AccessClaims {
                 iss: ISSUER.to_owned(),
-                sub: UserId::new(at(0)),
-                aud: AUDIENCE.to_owned(),
-                client_id: "actas".to_owned(),
+                sub: Subject::User(UserId::new(at(0))),
+                aud: vec![Audience::from_stored(AUDIENCE)],
+                client_id: ClientId::FirstParty,
                 exp: at(3600).timestamp(),
                 iat: at(0).timestamp(),
                 nbf: at(0).timestamp(),
                 jti: "019aa0f0-0000-7000-8000-0000000000aa".to_owned(),
                 sid: SessionId::new(at(0)),
+                scope: None,
+                root_sid: None,
                 act: None,
             };
             Self { key, tokens, claims }
@@ -529,7 +619,7 @@ mod tests {
         let bench = Bench::new();
         let token = bench.sign();
         let Verified { kid, signing_input, claims } = bench.verify(&token).unwrap();
-        let (sub, sid) = (claims.sub, claims.sid);
+        let (sub, sid) = (claims.user().unwrap(), claims.sid);
         assert_eq!(bench.tokens.resign(&kid, &signing_input, sub, sid).unwrap(), token);
 
         // Also after a newer key has come and a restart; never under another key, and nothing that is no token of ours.
@@ -553,7 +643,7 @@ mod tests {
         assert_eq!(token, bench.sign(), "the way back needs it");
         let Verified { kid, signing_input, claims } = bench.verify(&token).unwrap();
         assert_eq!((&kid, &claims), (&bench.key.kid, &bench.claims));
-        assert_eq!(bench.tokens.resign(&kid, &signing_input, claims.sub, claims.sid).unwrap(), token);
+        assert_eq!(bench.tokens.resign(&kid, &signing_input, bench.claims.user().unwrap(), claims.sid).unwrap(), token);
         let header: Value = serde_json::from_slice(&decode(token.split('.').next().unwrap()).unwrap()).unwrap();
         assert_eq!(header, json!({"typ": "at+jwt", "alg": "RS256", "kid": bench.key.kid}));
         for alg in ["EdDSA", "HS256", "RS384", "PS256", "none"] {
@@ -795,7 +885,7 @@ mod tests {
         assert!(bench.verify(&format!("{input}.{signature}")).is_err());
         // No signature, one of zeros, one of another token.
         let mut claims = bench.claims.clone();
-        claims.sub = UserId::new(at(0));
+        claims.sub = Subject::User(UserId::new(at(0)));
         let foreign = bench.tokens.sign(&bench.key.kid, &claims).unwrap();
         for signature in ["", &URL_SAFE_NO_PAD.encode([0; 64]), foreign.rsplit_once('.').unwrap().1] {
             assert!(bench.verify(&format!("{input}.{signature}")).is_err(), "{signature}");

@@ -27,7 +27,7 @@ use crate::http::request::Limits;
 use crate::http::server::{self, ServerSettings};
 use crate::logging;
 use crate::service::database::{Db, Options, migrate};
-use crate::service::{Event, Observer, Office, Settings, keys, users};
+use crate::service::{Event, Observer, Office, Settings, clients, keys, users};
 
 /// How often sessions whose time is over get their entries.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(5);
@@ -183,6 +183,7 @@ pub fn open_office(config: &Config, db: Db, now: Time, observer: Observer) -> Re
     let (encryption, algorithm) = (key_encryption(&config.database), algorithm(config.signing_algorithm));
     let tokens = &config.tokens;
     let (signing, refresh_key) = keys::load_or_create(&db, algorithm, encryption.as_ref(), &tokens.issuer, &tokens.audience, now)?;
+    clients::ensure_first_party(&db, now)?;
     let login = &config.login;
     let passwords = Passwords::new(login.bcrypt_cost, login.hashing_threads, login.hashing_queue).map_err(Error::internal)?;
     let impersonation = &config.impersonation;
@@ -254,7 +255,13 @@ pub fn assemble(config: &Config, clock: Clock, office: Office, metrics: Arc<Metr
     let Sockets { api: (listener, address), ops } = sockets;
     let http = &config.http;
     let path_prefix = config.tokens.public_url.splitn(4, '/').nth(3).map(|path| format!("/{path}")).unwrap_or_default();
-    let state = State { office: Arc::clone(&office), clock: clock.clone(), metrics: Arc::clone(&metrics), path_prefix: path_prefix.into() };
+    let state = State {
+        office: Arc::clone(&office),
+        clock: clock.clone(),
+        metrics: Arc::clone(&metrics),
+        path_prefix: path_prefix.into(),
+        public_url: config.tokens.public_url.trim_end_matches('/').into(),
+    };
     let layers = Layers {
         limits: Limits { body_bytes: http.max_body_bytes, body_time: http.body_timeout, handling_time: http.handling_timeout },
         origins: Origins { exact: http.cors.exact.clone(), any_localhost: http.cors.any_localhost },
@@ -295,5 +302,6 @@ pub fn observer(metrics: &Arc<Metrics>) -> Observer {
         Event::ImpersonationStarted(mode) => metrics.impersonation_started(*mode),
         Event::ImpersonationRefused(reason) => metrics.impersonation_refused([*reason]),
         Event::ImpersonationEnded(cause) => metrics.impersonation_ended(*cause),
+        Event::TokenIssued(grant) => metrics.token_issued(*grant),
     })
 }

@@ -1,6 +1,7 @@
 //! Articles and the editorial workflow: what leaves which status, and who may take the step.
 
 use super::error::{Code, Error, Reason, ReasonCode, Result};
+use super::identity::Viewer;
 use super::ids::{ArticleId, UserId};
 use super::role::Permission;
 use super::text::{Abstract, Body, Title};
@@ -130,8 +131,8 @@ pub struct ArticleChange {
 
 impl Article {
     /// Whether `who` may know that this article exists: its author, its editor, and holders of `articles:read_all`.
-    pub fn is_visible_to(&self, who: &Principal) -> bool {
-        self.is_author(who.id()) || self.is_editor(who.id()) || who.holds(Permission::ArticlesReadAll)
+    pub fn is_visible_to(&self, who: Viewer<'_>) -> bool {
+        who.is(self.author.id) || self.editor.as_ref().is_some_and(|editor| who.is(editor.id)) || who.holds(Permission::ArticlesReadAll)
     }
 
     fn is_author(&self, id: UserId) -> bool {
@@ -148,15 +149,20 @@ impl Article {
 pub struct Assessment {
     pub action: ArticleAction,
     pub reasons: Vec<Reason>,
+    /// What the scope of the person's token lacks for it.
+    lacks: Option<Permission>,
 }
 
 impl Assessment {
     /// Judges `action` on `article` by `who`. The rights are the subject's alone; what an impersonation withholds is decided elsewhere.
     pub fn of(article: &Article, action: ArticleAction, who: &Principal) -> Self {
         let mut reasons = Vec::new();
-        match action {
+        let needed = match action {
             ArticleAction::Edit => return Self::of_edit(article, who, Part::Any),
-            ArticleAction::Delete | ArticleAction::Submit | ArticleAction::Withdraw => reasons.extend(author_reason(article, who)),
+            ArticleAction::Delete | ArticleAction::Submit | ArticleAction::Withdraw => {
+                reasons.extend(author_reason(article, who));
+                Permission::ArticlesCreate
+            }
             ArticleAction::StartReview
             | ArticleAction::RequestRevision
             | ArticleAction::Accept
@@ -164,10 +170,17 @@ impl Assessment {
             | ArticleAction::RevertDecision => {
                 reasons.extend(permission_reason(who, Permission::ArticlesEditAssigned));
                 reasons.extend(editor_reason(article, who));
+                Permission::ArticlesEditAssigned
             }
-            ArticleAction::AssignEditor => reasons.extend(permission_reason(who, Permission::ArticlesAssignEditor)),
-            ArticleAction::Publish => reasons.extend(permission_reason(who, Permission::ArticlesPublish)),
-        }
+            ArticleAction::AssignEditor => {
+                reasons.extend(permission_reason(who, Permission::ArticlesAssignEditor));
+                Permission::ArticlesAssignEditor
+            }
+            ArticleAction::Publish => {
+                reasons.extend(permission_reason(who, Permission::ArticlesPublish));
+                Permission::ArticlesPublish
+            }
+        };
         let status_allows = match action.step() {
             Some(step) => step.leads_to(article.status).is_some(),
             None => article.status == ArticleStatus::Draft,
@@ -175,7 +188,14 @@ impl Assessment {
         if !status_allows {
             reasons.push(status_reason(article.status, action));
         }
-        Self { action, reasons }
+        Self::within_scope(action, reasons, who, needed)
+    }
+
+    /// For what authors do, no role is asked; but a narrower token has to name that it may write articles, as it has to name every other right.
+    fn within_scope(action: ArticleAction, mut reasons: Vec<Reason>, who: &Principal, needed: Permission) -> Self {
+        let lacks = (!who.is_in_scope(needed)).then_some(needed);
+        reasons.extend(lacks.map(|needed| Reason::new(ReasonCode::InsufficientScope, format!("the token's scope lacks `{needed}`"))));
+        Self { action, reasons, lacks }
     }
 
     /// Judges whether `who` may make this very change: the author edits everything, the editor title and abstract.
@@ -189,6 +209,7 @@ impl Assessment {
         let as_author = article.is_author(who.id());
         let as_editor = article.is_editor(who.id()) && part == Part::Any;
         let mut reasons = Vec::new();
+        let needed = if as_editor && !as_author { Permission::ArticlesEditAssigned } else { Permission::ArticlesCreate };
         let status_allows = if as_author {
             matches!(article.status, Draft | RevisionRequested)
         } else if as_editor {
@@ -207,7 +228,7 @@ impl Assessment {
         if !status_allows {
             reasons.push(status_reason(article.status, ArticleAction::Edit));
         }
-        Self { action: ArticleAction::Edit, reasons }
+        Self::within_scope(ArticleAction::Edit, reasons, who, needed)
     }
 
     /// Judges whether the article may be given to `editor` by someone who may assign editors: never to its author.
@@ -224,12 +245,19 @@ impl Assessment {
     }
 
     /// # Errors
-    /// 403 `action_refused` where the person may not, else 409 `status_forbids` where only the status is in the way; each with all reasons.
+    /// 403 `action_refused` where the person may not, `insufficient_scope` where only the token's scope is too narrow, else 409 `status_forbids` where only the
+    /// status is in the way; each with all reasons.
     pub fn require(self) -> Result<()> {
         if self.reasons.is_empty() {
             return Ok(());
         }
         let only_status = self.reasons.iter().all(|reason| reason.code == ReasonCode::StatusForbids);
+        let only_scope = self.reasons.iter().all(|reason| matches!(reason.code, ReasonCode::StatusForbids | ReasonCode::InsufficientScope));
+        if let Some(needed) = self.lacks.filter(|_| only_scope) {
+            return Err(
+                Error::refused(Code::InsufficientScope, format!("the token's scope lacks `{needed}`"), self.reasons).with_scope(needed)
+            );
+        }
         let (code, detail) = if only_status {
             (Code::StatusForbids, format!("the article's status does not allow `{}`", self.action))
         } else {
@@ -261,7 +289,7 @@ fn editor_reason(article: &Article, who: &Principal) -> Option<Reason> {
 }
 
 fn permission_reason(who: &Principal, permission: Permission) -> Option<Reason> {
-    (!who.holds(permission))
+    (!who.role.holds(permission))
         .then(|| Reason::new(ReasonCode::MissingPermission, format!("the role `{}` does not hold `{permission}`", who.role)))
 }
 

@@ -3,6 +3,8 @@
 use std::fmt;
 
 use super::impersonation::EndCause;
+use super::oauth::OAuthCode;
+use super::role::Permission;
 use super::string_enum;
 
 string_enum! {
@@ -23,6 +25,8 @@ string_enum! {
         RefreshTokenInvalid => "refresh_token_invalid",
         RefreshTokenReused => "refresh_token_reused",
         MissingPermission => "missing_permission",
+        InsufficientScope => "insufficient_scope",
+        UserRequired => "user_required",
         ForbiddenUnderImpersonation => "forbidden_under_impersonation",
         ReadOnlyImpersonation => "read_only_impersonation",
         ImpersonationRefused => "impersonation_refused",
@@ -59,6 +63,9 @@ string_enum! {
         ConflictOfInterest => "conflict_of_interest",
         OwnAccount => "own_account",
         OutranksCaller => "outranks_caller",
+        InsufficientScope => "insufficient_scope",
+        ExchangedToken => "exchanged_token",
+        FirstPartyClient => "first_party_client",
     }
 }
 
@@ -101,6 +108,8 @@ struct Inner {
     errors: Vec<FieldError>,
     reasons: Vec<Reason>,
     cause: Option<EndCause>,
+    scope: Option<Permission>,
+    oauth: Option<OAuthCode>,
     retry_after: Option<u32>,
     internal: Option<String>,
     transient: bool,
@@ -117,6 +126,8 @@ impl Error {
             errors: Vec::new(),
             reasons: Vec::new(),
             cause: None,
+            scope: None,
+            oauth: None,
             retry_after: None,
             internal: None,
             transient: false,
@@ -156,6 +167,26 @@ impl Error {
     pub fn impersonation_ended(cause: EndCause) -> Self {
         let mut error = Self::new(Code::ImpersonationEnded, format!("the impersonation is over: {cause}"));
         error.0.cause = Some(cause);
+        error
+    }
+
+    /// The token's scope lacks what the user's role permits (RFC 6750 §3.1).
+    pub fn insufficient_scope(permission: Permission) -> Self {
+        let detail = format!("the token's scope lacks `{permission}`");
+        let reasons = vec![Reason::new(ReasonCode::InsufficientScope, detail.clone())];
+        Self::refused(Code::InsufficientScope, detail, reasons).with_scope(permission)
+    }
+
+    #[must_use]
+    pub(super) fn with_scope(mut self, permission: Permission) -> Self {
+        self.0.scope = Some(permission);
+        self
+    }
+
+    /// A refusal of the OAuth endpoints. Elsewhere it would be a 422.
+    pub fn oauth(code: OAuthCode, detail: impl Into<String>) -> Self {
+        let mut error = Self::new(Code::InvalidRequest, detail);
+        error.0.oauth = Some(code);
         error
     }
 
@@ -212,6 +243,16 @@ impl Error {
 
     pub fn cause(&self) -> Option<EndCause> {
         self.0.cause
+    }
+
+    /// What the token's scope lacks.
+    pub fn scope(&self) -> Option<Permission> {
+        self.0.scope
+    }
+
+    /// The refusal's code, where it is one of the OAuth endpoints.
+    pub fn oauth_code(&self) -> Option<OAuthCode> {
+        self.0.oauth
     }
 
     /// Seconds after which to try again.

@@ -5,10 +5,12 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use super::article::{Article, ArticleAction, WorkflowStep};
+use super::client::{Audience, Client, ClientId, ClientTerms};
 use super::error::Reason;
 use super::identity::{By, Ctx};
 use super::ids::{ArticleId, EntryId, SessionId, UserId};
 use super::impersonation::{EndCause, Mode};
+use super::session::{Exchange, TokenTerms};
 use super::text::{Comment, Ticket};
 use super::user::{User, UserRef};
 use super::{Time, impersonation, string_enum, text};
@@ -30,6 +32,7 @@ string_enum! {
         Session => "session",
         Impersonation => "impersonation",
         Key => "key",
+        Client => "client",
     }
 }
 
@@ -53,6 +56,7 @@ string_enum! {
         UserPasswordChanged => "user.password_changed",
         UserSetupTokenIssued => "user.setup_token_issued",
         SessionStarted => "session.started",
+        SessionExchanged => "session.exchanged",
         SessionEnded => "session.ended",
         SessionRefused => "session.refused",
         ImpersonationStarted => "impersonation.started",
@@ -61,6 +65,9 @@ string_enum! {
         KeyCreated => "key.created",
         KeyImported => "key.imported",
         KeyRetired => "key.retired",
+        ClientCreated => "client.created",
+        ClientUpdated => "client.updated",
+        ClientSecretRotated => "client.secret_rotated",
     }
 }
 
@@ -96,7 +103,7 @@ impl EntryAction {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Resource {
     pub r#type: ResourceType,
-    /// A UUID; for a key, its `kid`.
+    /// A UUID; for a key, its `kid`; for the first-party client, `actas`.
     pub id: String,
     /// The version that an article's or a user's row has after the change; none for everything else.
     pub version: Option<i64>,
@@ -157,6 +164,28 @@ impl Changes {
         fields.iter().fold(Self::none(), |changes, (name, read)| changes.field(name, value(before, *read), value(after, *read)))
     }
 
+    /// How a client differs before and after; `None` where it does not exist yet. Says nothing of its secret.
+    pub fn of_client(before: Option<&ClientTerms>, after: &ClientTerms) -> Self {
+        let value = |terms: Option<&ClientTerms>, read: Read<ClientTerms>| terms.map_or(Value::Null, read);
+        let fields: [(&str, Read<ClientTerms>); 6] = [
+            ("name", |terms| terms.name.as_str().into()),
+            ("status", |terms| terms.status.as_str().into()),
+            ("grants", |terms| terms.grants.iter().map(|grant| grant.as_str()).collect()),
+            ("scope", |terms| terms.scope.to_string().into()),
+            ("audiences", |terms| terms.audiences.iter().map(Audience::as_str).collect()),
+            ("presenters", |terms| terms.presenters.iter().map(ToString::to_string).collect()),
+        ];
+        fields.iter().fold(Self::none(), |changes, (name, read)| changes.field(name, value(before, *read), value(Some(after), *read)))
+    }
+
+    /// What the token endpoint laid down about a token.
+    fn of_token(self, terms: &TokenTerms, expires_at: Time) -> Self {
+        self.set("client_id", terms.client.to_string())
+            .set("scope", terms.scope.to_string())
+            .set("audience", terms.audiences.iter().map(Audience::as_str).collect::<Value>())
+            .set("expires_at", expires_at.to_rfc3339_opts(chrono::SecondsFormat::Micros, true))
+    }
+
     /// How a user differs before and after; `None` where it does not exist yet.
     pub fn of_user(before: Option<&User>, after: &User) -> Self {
         let value = |user: Option<&User>, read: Read<User>| user.map_or(Value::Null, read);
@@ -204,6 +233,7 @@ impl NewEntry {
                 let note = actor.map(|actor| impersonation::note(subject, actor));
                 (Origin::Api, Some(subject.clone()), actor.cloned(), identity.impersonation_id(), note)
             }
+            By::Client(_) => (Origin::Api, None, None, None, None),
             By::Credential(user) => (Origin::Api, Some(user.clone()), None, None, None),
             By::Anonymous => (Origin::Api, None, None, None, None),
             By::CommandLine(why) => (Origin::Cli, None, None, None, Some((*why).to_owned())),
@@ -274,6 +304,43 @@ impl NewEntry {
         Self::new(ctx, EntryAction::SessionStarted, ResourceType::Session, session.to_string(), None, Changes::none())
     }
 
+    /// A token was exchanged for a narrower one.
+    pub fn session_exchanged(ctx: &Ctx, exchange: &Exchange, from: SessionId) -> Self {
+        let changes = Changes::none().set("from_session_id", from.to_string()).of_token(&exchange.terms, exchange.expires_at);
+        Self::new(ctx, EntryAction::SessionExchanged, ResourceType::Session, exchange.id.to_string(), None, changes)
+    }
+
+    /// A client got a token for itself.
+    pub fn client_session_started(ctx: &Ctx, session: SessionId, terms: &TokenTerms, expires_at: Time) -> Self {
+        let changes = Changes::none().of_token(terms, expires_at);
+        Self::new(ctx, EntryAction::SessionStarted, ResourceType::Session, session.to_string(), None, changes)
+    }
+
+    /// A narrower token's session, or a client's own, was ended by its client.
+    pub fn token_session_ended(ctx: &Ctx, session: SessionId, client: ClientId, cause: EndCause) -> Self {
+        let changes = Changes::none().set("cause", cause.as_str()).set("client_id", client.to_string());
+        Self::new(ctx, EntryAction::SessionEnded, ResourceType::Session, session.to_string(), None, changes)
+    }
+
+    /// A client came to be.
+    pub fn client_created(ctx: &Ctx, client: &Client) -> Self {
+        let changes = Changes::of_client(None, &client.terms);
+        Self::new(ctx, EntryAction::ClientCreated, ResourceType::Client, client.id.to_string(), None, changes)
+    }
+
+    /// A client changed.
+    pub fn client_updated(ctx: &Ctx, before: &Client, after: &Client) -> Self {
+        let changes = Changes::of_client(Some(&before.terms), &after.terms);
+        Self::new(ctx, EntryAction::ClientUpdated, ResourceType::Client, after.id.to_string(), None, changes)
+    }
+
+    /// A client got a new secret. Says nothing of either; `old_counts_until` is when the old one's time is over, where that is later.
+    pub fn client_secret_rotated(ctx: &Ctx, client: ClientId, old_counts_until: Option<Time>) -> Self {
+        let until = old_counts_until.map(|time| time.to_rfc3339_opts(chrono::SecondsFormat::Micros, true));
+        let changes = Changes::none().set("old_secret_counts_until", until);
+        Self::new(ctx, EntryAction::ClientSecretRotated, ResourceType::Client, client.to_string(), None, changes)
+    }
+
     /// An own session ended.
     pub fn session_ended(ctx: &Ctx, session: SessionId, user: UserId, cause: EndCause) -> Self {
         let changes = Changes::none().set("cause", cause.as_str()).set("user_id", user.to_string());
@@ -293,8 +360,11 @@ impl NewEntry {
             .set("subject", subject.display_name.as_str())
             .set("reason", start.reason.map(text::Reason::as_str))
             .set("ticket", start.ticket.map(Ticket::as_str))
-            .set("mode", start.mode.as_str())
-            .set("expires_at", start.expires_at.to_rfc3339_opts(chrono::SecondsFormat::Micros, true));
+            .set("mode", start.mode.as_str());
+        let changes = match start.terms {
+            Some(terms) => changes.of_token(terms, start.expires_at),
+            None => changes.set("expires_at", start.expires_at.to_rfc3339_opts(chrono::SecondsFormat::Micros, true)),
+        };
         Self::new(ctx, EntryAction::ImpersonationStarted, ResourceType::Impersonation, id.to_string(), None, changes)
     }
 
@@ -336,6 +406,8 @@ pub struct Started<'a> {
     pub ticket: Option<&'a Ticket>,
     pub mode: Mode,
     pub expires_at: Time,
+    /// What the token endpoint laid down, where a client started it.
+    pub terms: Option<&'a TokenTerms>,
 }
 
 /// Which entries a listing shows. All given conditions must hold.

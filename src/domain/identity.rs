@@ -1,25 +1,45 @@
 //! On whose behalf something is done.
 
 use super::Time;
-use super::error::Error;
-use super::ids::SessionId;
-use super::session::{Kind, Session};
+use super::client::ClientPrincipal;
+use super::error::{Code, Error};
+use super::ids::{SessionId, UserId};
+use super::role::Permission;
+use super::session::{Exchange, Kind, Session};
 use super::user::{Principal, UserRef};
 
 /// Who a request is: its session, found live. The subject's rights are what counts; the actor is who is really there.
 #[derive(Debug, Clone)]
 pub struct Identity {
     session: Session,
+    exchange: Option<Exchange>,
 }
 
 impl Identity {
     /// Takes a session that [`Session::standing`] found live.
     pub fn of_live(session: Session) -> Self {
-        Self { session }
+        Self { session, exchange: None }
+    }
+
+    /// The same with a narrower token, whose own row was found live too: nobody holds more than its scope names.
+    pub fn of_exchanged(mut session: Session, exchange: Exchange) -> Self {
+        let scope = exchange.terms.scope;
+        session.subject.scope = Some(session.subject.scope.map_or(scope, |wider| wider.and(scope)));
+        Self { session, exchange: Some(exchange) }
     }
 
     pub fn session(&self) -> &Session {
         &self.session
+    }
+
+    /// The session of the token itself, where it is a narrower one.
+    pub fn exchange(&self) -> Option<&Exchange> {
+        self.exchange.as_ref()
+    }
+
+    /// The claim `sid`.
+    pub fn sid(&self) -> SessionId {
+        self.exchange.as_ref().map_or(self.session.id, |exchange| exchange.id)
     }
 
     /// The user as whom this runs: the claim `sub`.
@@ -46,6 +66,8 @@ impl Identity {
 pub enum By {
     /// A request with a token.
     Request(Box<Identity>),
+    /// A request of a client by itself, without a user. Names nobody, and changes nothing but what is the client's own.
+    Client(Box<ClientPrincipal>),
     /// A request whose sender has just proved to be this user, by a password or by a one-time token, and has no session.
     Credential(UserRef),
     /// A request that proved nothing. Names nobody.
@@ -74,13 +96,25 @@ impl Ctx {
         Self { by: By::System(why), now, request_id: None }
     }
 
+    /// Who looks: a user, or a client by itself.
+    ///
+    /// # Errors
+    /// An internal error where there is nobody.
+    pub fn viewer(&self) -> Result<Viewer<'_>, Error> {
+        match &self.by {
+            By::Client(client) => Ok(Viewer::Client(client)),
+            _ => self.subject().map(Viewer::User),
+        }
+    }
+
     /// The identity of a request with a token.
     ///
     /// # Errors
-    /// An internal error where there is none: a use case that needs a caller was called without one.
+    /// 403 `user_required` for a client by itself; an internal error where there is none: a use case that needs a caller was called without one.
     pub fn identity(&self) -> Result<&Identity, Error> {
         match &self.by {
             By::Request(identity) => Ok(identity),
+            By::Client(_) => Err(user_required()),
             By::Credential(_) | By::Anonymous | By::CommandLine(_) | By::System(_) => {
                 Err(Error::internal("this use case needs a caller with a session"))
             }
@@ -90,5 +124,39 @@ impl Ctx {
     /// The caller's subject. Errors as [`Ctx::identity`].
     pub fn subject(&self) -> Result<&Principal, Error> {
         self.identity().map(Identity::subject)
+    }
+}
+
+/// 403: a client by itself can't do this.
+pub fn user_required() -> Error {
+    Error::new(Code::UserRequired, "this needs a user, and the token is a client's own")
+}
+
+/// Whoever looks at something: a user, or a client by itself.
+#[derive(Debug, Clone, Copy)]
+pub enum Viewer<'a> {
+    User(&'a Principal),
+    Client(&'a ClientPrincipal),
+}
+
+impl<'a> Viewer<'a> {
+    pub fn holds(self, permission: Permission) -> bool {
+        match self {
+            Self::User(user) => user.holds(permission),
+            Self::Client(client) => client.scope.contains(permission),
+        }
+    }
+
+    /// The user that this is, if it is one.
+    pub fn user(self) -> Option<&'a Principal> {
+        match self {
+            Self::User(user) => Some(user),
+            Self::Client(_) => None,
+        }
+    }
+
+    /// Whether this is the user with that id.
+    pub fn is(self, id: UserId) -> bool {
+        self.user().is_some_and(|user| user.id() == id)
     }
 }

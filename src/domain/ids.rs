@@ -10,7 +10,7 @@ use super::Time;
 /// creation. Across processes the order is that of their clocks.
 static ORDER: Mutex<Option<ContextV7>> = Mutex::new(None);
 
-fn next(now: Time) -> Uuid {
+pub(super) fn next(now: Time) -> Uuid {
     let mut guard = ORDER.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     let order = guard.get_or_insert_with(ContextV7::new);
     let seconds = u64::try_from(now.timestamp()).unwrap_or(0);

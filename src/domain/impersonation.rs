@@ -1,6 +1,7 @@
 //! Impersonation: who may act as whom, how far it goes, and how it ends.
 
 use super::error::{Reason, ReasonCode};
+use super::identity::Identity;
 use super::ids::{SessionId, UserId};
 use super::role::Permission;
 use super::text::{self, RestoreChallenge, Ticket};
@@ -41,6 +42,10 @@ string_enum! {
         UserDisabled => "user_disabled",
         /// A refresh token came back that had been replaced: somebody else has a copy.
         RefreshTokenReused => "refresh_token_reused",
+        /// Its token was revoked (RFC 7009).
+        Revoked => "revoked",
+        /// The client that it was started by was disabled.
+        ClientDisabled => "client_disabled",
     }
 }
 
@@ -126,12 +131,30 @@ string_enum! {
     }
 }
 
+/// What the token of whoever would start an impersonation is, beside whose.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Posture {
+    /// Whether they act as someone already.
+    pub nested: bool,
+    /// Whether it was exchanged for another one. Such a token never starts an impersonation: whoever got it was to do less than its user, and not more.
+    pub exchanged: bool,
+}
+
+impl Posture {
+    /// A login's own token.
+    pub const PLAIN: Self = Self { nested: false, exchanged: false };
+
+    pub fn of(identity: &Identity) -> Self {
+        Self { nested: identity.actor().is_some(), exchanged: identity.exchange().is_some() }
+    }
+}
+
 /// Why `caller` may not act as `subject`: all reasons that hold, none if it may.
 ///
 /// The ceiling: only a holder of `users:impersonate` may act, and only as another, active user who does not hold that
 /// permission, and whose privileged permissions are all among the caller's. Nesting is refused.
-pub fn refusals(caller: &Principal, subject: &Principal, nested: bool) -> Vec<Reason> {
-    let mut reasons = caller_refusals(caller, subject.id(), nested);
+pub fn refusals(caller: &Principal, subject: &Principal, posture: Posture) -> Vec<Reason> {
+    let mut reasons = caller_refusals(caller, subject.id(), posture);
     if !subject.is_active() {
         reasons.push(Reason::new(ReasonCode::SubjectInactive, "the user is disabled"));
     }
@@ -146,13 +169,22 @@ pub fn refusals(caller: &Principal, subject: &Principal, nested: bool) -> Vec<Re
 
 /// The part of [`refusals`] that tells nothing about the subject: all that a caller learns who may not see users, whether
 /// the subject exists or not.
-pub fn caller_refusals(caller: &Principal, subject: UserId, nested: bool) -> Vec<Reason> {
+pub fn caller_refusals(caller: &Principal, subject: UserId, posture: Posture) -> Vec<Reason> {
     let mut reasons = Vec::new();
     if !caller.holds(Permission::UsersImpersonate) {
-        reasons.push(Reason::new(ReasonCode::MissingPermission, "you do not hold `users:impersonate`"));
+        let detail = if caller.role.holds(Permission::UsersImpersonate) {
+            "the token's scope lacks `users:impersonate`"
+        } else {
+            "you do not hold `users:impersonate`"
+        };
+        reasons.push(Reason::new(ReasonCode::MissingPermission, detail));
     }
-    if nested {
+    if posture.nested {
         reasons.push(Reason::new(ReasonCode::Nested, "you already act as someone; log out of that impersonation first"));
+    }
+    if posture.exchanged {
+        reasons
+            .push(Reason::new(ReasonCode::ExchangedToken, "the token was exchanged for another one; such a token starts no impersonation"));
     }
     if caller.id() == subject {
         reasons.push(Reason::new(ReasonCode::SelfImpersonation, "you can't act as yourself"));
@@ -165,7 +197,7 @@ pub fn broken_ceiling(actor: &Principal, subject: &Principal) -> Option<EndCause
     if !actor.is_active() {
         return Some(EndCause::ActorDisabled);
     }
-    let reasons = refusals(actor, subject, false);
+    let reasons = refusals(actor, subject, Posture::PLAIN);
     let lost_the_right = reasons.iter().any(|reason| reason.code == ReasonCode::MissingPermission);
     match (reasons.is_empty(), lost_the_right) {
         (true, _) => None,

@@ -7,14 +7,17 @@
 //! [`impersonation::refusals`] for who may act as whom, [`article::Assessment`] for the editorial workflow.
 
 pub mod article;
+pub mod client;
 pub mod error;
 pub mod history;
 pub mod identity;
 pub mod ids;
 pub mod impersonation;
+pub mod oauth;
 pub mod operation;
 pub mod page;
 pub mod role;
+pub mod scope;
 pub mod session;
 pub mod text;
 pub mod user;

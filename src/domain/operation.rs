@@ -1,9 +1,14 @@
 //! Every call that needs a caller, what it needs, and the one function that decides whether a caller may make it.
 
+use super::client::ClientPrincipal;
 use super::error::{Code, Error, Reason, ReasonCode, Result};
-use super::identity::Identity;
+use super::identity::{Identity, user_required};
 use super::impersonation::Mode;
 use super::role::Permission;
+use super::role::Permission::{
+    ArticlesCreate, ArticlesReadAll, ClientsRead, ClientsWrite, HistoryRead, ImpersonationsRead, SessionsEnd, UsersRead, UsersWrite,
+};
+use super::user::Principal;
 
 /// What a call needs of its caller.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,6 +21,11 @@ pub struct Requirements {
     pub under_impersonation: Under,
     /// Whether it changes something, so that a read-only impersonation can't make it.
     pub effect: Effect,
+    /// Whether a narrower token may make it. Where a permission is required the scope decides; what requires none and is the user's own affair needs the
+    /// user's own token.
+    pub with_narrower_token: Narrower,
+    /// What a client by itself needs in its scope. `None` where a user is needed: everything that changes something is done as a user.
+    pub without_user: Option<Permission>,
 }
 
 impl Requirements {
@@ -30,6 +40,13 @@ impl Requirements {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Under {
     Allowed,
+    Refused,
+}
+
+/// Whether a call may be made with a token that was exchanged for another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Narrower {
+    Suffices,
     Refused,
 }
 
@@ -50,14 +67,19 @@ pub trait Operation: 'static {
 }
 
 macro_rules! operations {
-    ($( $(#[$meta:meta])* $name:ident => $id:literal, $permission:expr, $under:ident, $effect:ident; )+) => {
+    ($( $(#[$meta:meta])* $name:ident => $id:literal, $permission:expr, $under:ident, $effect:ident, $narrower:ident, $without_user:expr; )+) => {
         $(
             $(#[$meta])*
             #[derive(Debug, Clone, Copy)]
             pub enum $name {}
             impl Operation for $name {
                 const REQUIREMENTS: Requirements = Requirements {
-                    id: $id, permission: $permission, under_impersonation: Under::$under, effect: Effect::$effect,
+                    id: $id,
+                    permission: $permission,
+                    under_impersonation: Under::$under,
+                    effect: Effect::$effect,
+                    with_narrower_token: Narrower::$narrower,
+                    without_user: $without_user,
                 };
             }
         )+
@@ -68,38 +90,56 @@ macro_rules! operations {
 }
 
 operations! {
-    LogOut => "log_out", None, Allowed, EndsItself;
-    GetMe => "get_me", None, Allowed, Reads;
-    ListMySessions => "list_my_sessions", None, Allowed, Reads;
-    EndMySession => "end_my_session", None, Refused, Mutates;
-    ListMyImpersonations => "list_my_impersonations", None, Allowed, Reads;
-    ChangeMyPassword => "change_my_password", None, Refused, Mutates;
-    StartImpersonation => "start_impersonation", None, Allowed, StartsImpersonation;
-    ListImpersonations => "list_impersonations", Some(Permission::ImpersonationsRead), Allowed, Reads;
+    // name => id, permission, under impersonation, effect, with a narrower token, what a client by itself needs
+    LogOut => "log_out", None, Allowed, EndsItself, Suffices, None;
+    GetMe => "get_me", None, Allowed, Reads, Suffices, None;
+    ListMySessions => "list_my_sessions", None, Allowed, Reads, Refused, None;
+    EndMySession => "end_my_session", None, Refused, Mutates, Refused, None;
+    ListMyImpersonations => "list_my_impersonations", None, Allowed, Reads, Refused, None;
+    ChangeMyPassword => "change_my_password", None, Refused, Mutates, Refused, None;
+    /// That a narrower token starts nothing is the use case's own refusal, because it is recorded.
+    StartImpersonation => "start_impersonation", None, Allowed, StartsImpersonation, Suffices, None;
+    ListImpersonations => "list_impersonations", Some(ImpersonationsRead), Allowed, Reads, Suffices, Some(ImpersonationsRead);
     /// Its actor and its subject may see it too, so the use case decides.
-    GetImpersonation => "get_impersonation", None, Allowed, Reads;
+    GetImpersonation => "get_impersonation", None, Allowed, Reads, Suffices, Some(ImpersonationsRead);
     /// Its actor, its subject, or a holder of `impersonations:end`: the use case decides.
-    EndImpersonation => "end_impersonation", None, Refused, Mutates;
-    ListUsers => "list_users", Some(Permission::UsersRead), Allowed, Reads;
-    GetUser => "get_user", Some(Permission::UsersRead), Allowed, Reads;
-    CreateUser => "create_user", Some(Permission::UsersWrite), Refused, Mutates;
-    RenewSetupToken => "renew_setup_token", Some(Permission::UsersWrite), Refused, Mutates;
-    UpdateUser => "update_user", Some(Permission::UsersWrite), Refused, Mutates;
-    EndUserSessions => "end_user_sessions", Some(Permission::SessionsEnd), Refused, Mutates;
-    ListArticles => "list_articles", None, Allowed, Reads;
-    CreateArticle => "create_article", Some(Permission::ArticlesCreate), Allowed, Mutates;
-    GetArticle => "get_article", None, Allowed, Reads;
-    UpdateArticle => "update_article", None, Allowed, Mutates;
-    DeleteArticle => "delete_article", None, Allowed, Mutates;
-    ActOnArticle => "act_on_article", None, Allowed, Mutates;
-    ListArticleHistory => "list_article_history", None, Allowed, Reads;
-    ListHistory => "list_history", Some(Permission::HistoryRead), Allowed, Reads;
+    EndImpersonation => "end_impersonation", None, Refused, Mutates, Refused, None;
+    ListUsers => "list_users", Some(UsersRead), Allowed, Reads, Suffices, Some(UsersRead);
+    GetUser => "get_user", Some(UsersRead), Allowed, Reads, Suffices, Some(UsersRead);
+    CreateUser => "create_user", Some(UsersWrite), Refused, Mutates, Suffices, None;
+    RenewSetupToken => "renew_setup_token", Some(UsersWrite), Refused, Mutates, Suffices, None;
+    UpdateUser => "update_user", Some(UsersWrite), Refused, Mutates, Suffices, None;
+    EndUserSessions => "end_user_sessions", Some(SessionsEnd), Refused, Mutates, Suffices, None;
+    ListArticles => "list_articles", None, Allowed, Reads, Suffices, Some(ArticlesReadAll);
+    CreateArticle => "create_article", Some(ArticlesCreate), Allowed, Mutates, Suffices, None;
+    GetArticle => "get_article", None, Allowed, Reads, Suffices, Some(ArticlesReadAll);
+    /// What a scope has to name follows from the action, so the assessment decides.
+    UpdateArticle => "update_article", None, Allowed, Mutates, Suffices, None;
+    DeleteArticle => "delete_article", None, Allowed, Mutates, Suffices, None;
+    ActOnArticle => "act_on_article", None, Allowed, Mutates, Suffices, None;
+    ListArticleHistory => "list_article_history", None, Allowed, Reads, Suffices, Some(ArticlesReadAll);
+    ListHistory => "list_history", Some(HistoryRead), Allowed, Reads, Suffices, Some(HistoryRead);
+    ListClients => "list_clients", Some(ClientsRead), Refused, Reads, Suffices, None;
+    GetClient => "get_client", Some(ClientsRead), Refused, Reads, Suffices, None;
+    CreateClient => "create_client", Some(ClientsWrite), Refused, Mutates, Suffices, None;
+    UpdateClient => "update_client", Some(ClientsWrite), Refused, Mutates, Suffices, None;
+    RotateClientSecret => "rotate_client_secret", Some(ClientsWrite), Refused, Mutates, Suffices, None;
 }
+
+/// Exchanging a token for a narrower one. The token endpoint's, so no call of the API; a read-only impersonation may do it too, because it gives nobody more.
+pub const EXCHANGE_TOKEN: Requirements = Requirements {
+    id: "exchange_token",
+    permission: None,
+    under_impersonation: Under::Allowed,
+    effect: Effect::Reads,
+    with_narrower_token: Narrower::Suffices,
+    without_user: None,
+};
 
 /// Decides whether `identity` may make a call with these `requirements`. Asked before a handler runs, and again inside the transaction of every write.
 ///
 /// # Errors
-/// 403 `forbidden_under_impersonation`, `read_only_impersonation` or `missing_permission`.
+/// 403 `forbidden_under_impersonation`, `read_only_impersonation`, `insufficient_scope` or `missing_permission`.
 pub fn permit(identity: &Identity, requirements: &Requirements) -> Result<()> {
     if let Some(acting) = identity.session().acting_as() {
         if requirements.under_impersonation == Under::Refused {
@@ -112,9 +152,35 @@ pub fn permit(identity: &Identity, requirements: &Requirements) -> Result<()> {
             return Err(Error::new(Code::ReadOnlyImpersonation, "this impersonation is read-only"));
         }
     }
-    match requirements.permission {
-        Some(permission) if !identity.subject().holds(permission) => Err(missing_permission(permission)),
-        _ => Ok(()),
+    if identity.exchange().is_some() && requirements.with_narrower_token == Narrower::Refused {
+        return Err(Error::new(Code::InsufficientScope, "a narrower token can't do this; it needs the user's own"));
+    }
+    requirements.permission.map_or(Ok(()), |permission| require(identity.subject(), permission))
+}
+
+/// Decides whether a client by itself may make a call with these `requirements`.
+///
+/// # Errors
+/// 403 `user_required` or `insufficient_scope`.
+pub fn permit_client(client: &ClientPrincipal, requirements: &Requirements) -> Result<()> {
+    match requirements.without_user {
+        None => Err(user_required()),
+        Some(permission) if client.scope.contains(permission) => Ok(()),
+        Some(permission) => Err(Error::insufficient_scope(permission)),
+    }
+}
+
+/// Whether somebody holds a permission.
+///
+/// # Errors
+/// 403 `missing_permission` where the role does not permit it, `insufficient_scope` where only the token's scope lacks it.
+pub fn require(who: &Principal, permission: Permission) -> Result<()> {
+    if who.holds(permission) {
+        Ok(())
+    } else if who.role.holds(permission) {
+        Err(Error::insufficient_scope(permission))
+    } else {
+        Err(missing_permission(permission))
     }
 }
 

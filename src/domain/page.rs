@@ -79,6 +79,7 @@ macro_rules! id_key {
 id_key!(super::ids::UserId, "u");
 id_key!(super::ids::ArticleId, "a");
 id_key!(super::ids::SessionId, "s");
+id_key!(super::client::ClientId, "c");
 
 /// An entry's place in the history.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

@@ -10,6 +10,8 @@ string_enum! {
         ArticlesEditAssigned => "articles:edit_assigned",
         ArticlesPublish => "articles:publish",
         ArticlesReadAll => "articles:read_all",
+        ClientsRead => "clients:read",
+        ClientsWrite => "clients:write",
         HistoryRead => "history:read",
         ImpersonationsEnd => "impersonations:end",
         ImpersonationsRead => "impersonations:read",
@@ -31,7 +33,9 @@ impl Permission {
             | Self::ImpersonationsRead
             | Self::ImpersonationsEnd
             | Self::SessionsEnd
-            | Self::HistoryRead => true,
+            | Self::HistoryRead
+            | Self::ClientsRead
+            | Self::ClientsWrite => true,
             Self::ArticlesReadAll
             | Self::ArticlesAssignEditor
             | Self::ArticlesPublish
@@ -55,14 +59,16 @@ impl Role {
     /// The permissions of this role, in alphabetical order.
     pub const fn permissions(self) -> &'static [Permission] {
         use Permission::{
-            ArticlesAssignEditor, ArticlesCreate, ArticlesEditAssigned, ArticlesPublish, ArticlesReadAll, HistoryRead, ImpersonationsEnd,
-            ImpersonationsRead, SessionsEnd, UsersImpersonate, UsersRead, UsersWrite,
+            ArticlesAssignEditor, ArticlesCreate, ArticlesEditAssigned, ArticlesPublish, ArticlesReadAll, ClientsRead, ClientsWrite,
+            HistoryRead, ImpersonationsEnd, ImpersonationsRead, SessionsEnd, UsersImpersonate, UsersRead, UsersWrite,
         };
         match self {
             Self::Administrator => &[
                 ArticlesAssignEditor,
                 ArticlesPublish,
                 ArticlesReadAll,
+                ClientsRead,
+                ClientsWrite,
                 HistoryRead,
                 ImpersonationsEnd,
                 ImpersonationsRead,

@@ -1,7 +1,9 @@
 //! Sessions: the rows that decide whether a token still counts.
 
+use super::client::{Audience, ClientId};
 use super::ids::SessionId;
 use super::impersonation::{EndCause, Grant};
+use super::scope::Scope;
 use super::user::Principal;
 use super::{Time, impersonation};
 
@@ -20,6 +22,77 @@ pub struct Session {
     pub expires_at: Time,
     pub last_used_at: Time,
     pub ended: Option<Ended>,
+    /// What the token endpoint made of it, where a client started it; `None` for what a login or a plain start opened.
+    pub terms: Option<TokenTerms>,
+}
+
+/// What the token endpoint lays down about a token.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TokenTerms {
+    /// The client that it was given to.
+    pub client: ClientId,
+    pub scope: Scope,
+    /// Whom it is for; at least one.
+    pub audiences: Vec<Audience>,
+}
+
+/// The session of a narrower token: a row of its own, which hangs on the session from which it was made. That session's people and its end are this one's too.
+#[derive(Debug, Clone)]
+pub struct Exchange {
+    pub id: SessionId,
+    /// The exchanged session whose token was presented, where it was one.
+    pub parent: Option<SessionId>,
+    pub terms: TokenTerms,
+    pub started_at: Time,
+    /// Exclusive; not after the presented token's expiry.
+    pub expires_at: Time,
+    pub ended_at: Option<Time>,
+    /// Whether the client that it was given to may still do anything.
+    pub client_is_active: bool,
+}
+
+/// The session of a token that a client has for itself, without a user.
+#[derive(Debug, Clone)]
+pub struct ClientSession {
+    pub id: SessionId,
+    pub name: super::text::DisplayName,
+    pub terms: TokenTerms,
+    pub started_at: Time,
+    /// Exclusive.
+    pub expires_at: Time,
+    pub ended_at: Option<Time>,
+    pub client_is_active: bool,
+}
+
+/// What a token's own row is worth, beside the session that it hangs on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TokenStanding {
+    Live,
+    Expired,
+    /// Revoked, or its client was disabled.
+    Ended,
+}
+
+fn token_standing(now: Time, expires_at: Time, ended_at: Option<Time>, client_is_active: bool) -> TokenStanding {
+    if ended_at.is_some() || !client_is_active {
+        TokenStanding::Ended
+    } else if expires_at <= now {
+        TokenStanding::Expired
+    } else {
+        TokenStanding::Live
+    }
+}
+
+impl Exchange {
+    pub fn standing(&self, now: Time) -> TokenStanding {
+        token_standing(now, self.expires_at, self.ended_at, self.client_is_active)
+    }
+}
+
+impl ClientSession {
+    pub fn standing(&self, now: Time) -> TokenStanding {
+        token_standing(now, self.expires_at, self.ended_at, self.client_is_active)
+    }
 }
 
 /// Own or impersonation, with what belongs to each.

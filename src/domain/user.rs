@@ -2,6 +2,7 @@
 
 use super::ids::UserId;
 use super::role::{Permission, Role};
+use super::scope::Scope;
 use super::text::{DisplayName, Email};
 use super::{Time, string_enum};
 
@@ -27,6 +28,8 @@ pub struct Principal {
     pub user: UserRef,
     pub role: Role,
     pub status: UserStatus,
+    /// How far the token reaches with which this person is here; `None` is everything that the role permits.
+    pub scope: Option<Scope>,
 }
 
 impl Principal {
@@ -38,8 +41,20 @@ impl Principal {
         self.status == UserStatus::Active
     }
 
+    /// Whether the role permits it and the scope names it.
     pub fn holds(&self, permission: Permission) -> bool {
-        self.role.holds(permission)
+        self.role.holds(permission) && self.is_in_scope(permission)
+    }
+
+    /// Whether the scope names it, whatever the role permits.
+    pub fn is_in_scope(&self, permission: Permission) -> bool {
+        self.scope.is_none_or(|scope| scope.contains(permission))
+    }
+
+    /// All that this person may do here.
+    pub fn rights(&self) -> Scope {
+        let role = Scope::of_role(self.role);
+        self.scope.map_or(role, |scope| scope.and(role))
     }
 }
 
@@ -63,7 +78,7 @@ impl User {
     }
 
     pub fn to_principal(&self) -> Principal {
-        Principal { user: self.to_ref(), role: self.role, status: self.status }
+        Principal { user: self.to_ref(), role: self.role, status: self.status, scope: None }
     }
 }
 

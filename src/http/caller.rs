@@ -30,6 +30,8 @@ pub struct State {
     pub metrics: Arc<Metrics>,
     /// The path of the public URL, under which a proxy may serve Actas; empty at the root.
     pub path_prefix: Arc<str>,
+    /// The address by which clients reach Actas, without a slash at its end.
+    pub public_url: Arc<str>,
 }
 
 impl State {
@@ -129,7 +131,12 @@ impl Bearer {
         let presented = state.office.present(bearer_token(request.headers())?, now).await?;
         let claims = &presented.token.claims;
         let actor = claims.act.as_ref().map(|act| act.sub);
-        let identity = LoggedIdentity { subject: claims.sub, actor, impersonation_id: actor.map(|_| claims.sid) };
+        let identity = LoggedIdentity {
+            subject: claims.user(),
+            client: Some(claims.client_id).filter(|client| !client.is_first_party()),
+            actor,
+            impersonation_id: actor.map(|_| claims.root_sid.unwrap_or(claims.sid)),
+        };
         RequestInfo::of(request).identify(identity);
         let Sender(client) = Sender::of(request);
         Ok(Self { state, presented, client })

@@ -21,8 +21,9 @@ use utoipa::{PartialSchema, ToSchema};
 
 use super::problem::{PROBLEM_JSON, Problem, ProblemDocument, status, title};
 use crate::domain::error::{Code, Error, FieldError, Reason, ReasonCode};
+use crate::domain::identity::user_required;
 use crate::domain::impersonation::EndCause;
-use crate::domain::operation::{self, Effect, Requirements, Under, missing_permission};
+use crate::domain::operation::{self, Effect, Narrower, Requirements, Under, missing_permission};
 use crate::domain::role::Permission;
 
 const DESCRIPTION: &str = "\
@@ -41,7 +42,7 @@ const TAGS: [(&str, &str); 8] = [
     ("users", "Accounts"),
     ("articles", "Articles and the editorial workflow"),
     ("history", "Who did what, when, and who it really was"),
-    ("oauth", "For other services: how to check an access token"),
+    ("oauth", "For standard OAuth clients: tokens for other services, narrower ones, and whether one still counts"),
     ("ops", "For whoever runs it: alive, ready, metrics"),
 ];
 
@@ -81,6 +82,11 @@ fn add_common(components: &mut Components) {
         .bearer_format("JWT")
         .description(Some("The `access_token` of a grant, in the `Authorization` header and nowhere else."));
     components.add_security_scheme("bearer", SecurityScheme::Http(bearer.build()));
+    let client = HttpBuilder::new().scheme(HttpAuthScheme::Basic).description(Some(
+        "A client's id and secret, each form-encoded (RFC 6749 section 2.3.1). Or `client_id` and `client_secret` in the body; or, for the public client \
+         `actas`, `client_id` alone.",
+    ));
+    components.add_security_scheme("client", SecurityScheme::Http(client.build()));
     let mut schemas = vec![(ProblemDocument::name().into_owned(), ProblemDocument::schema())];
     ProblemDocument::schemas(&mut schemas);
     components.schemas.extend(schemas);
@@ -107,6 +113,9 @@ fn complete_operation(path: &str, operation: &mut Operation, components: &mut Co
             add_headers(response, requirements.is_some());
         }
     }
+    if path.starts_with("/oauth/") {
+        complete_oauth(operation);
+    }
     let facts = Facts::of(path, operation);
     if facts.is_listing
         && let Some(RefOr::T(page)) = operation.responses.responses.get_mut("200")
@@ -121,6 +130,11 @@ fn complete_operation(path: &str, operation: &mut Operation, components: &mut Co
         by_status.entry(status(code)).or_default().push(code);
     }
     for (status, codes) in by_status {
+        if let Some(RefOr::T(own)) = operation.responses.responses.get_mut(status.as_str()) {
+            // The OAuth endpoints have refusals of their own kind beside those that every address has.
+            own.content.extend(problem_response(status, &codes, false).content);
+            continue;
+        }
         let name = response_name(&id, status, &codes);
         components.responses.entry(name.clone()).or_insert_with(|| problem_response(status, &codes, requirements.is_some()).into());
         operation.responses.responses.insert(status.as_str().to_owned(), Ref::from_response_name(&name).into());
@@ -137,7 +151,11 @@ fn description(text: &str, requirements: Option<&Requirements>) -> String {
         (Under::Allowed, Effect::Mutates) => Some("Refused under a read-only impersonation."),
         (Under::Allowed, Effect::Reads | Effect::EndsItself | Effect::StartsImpersonation) => None,
     });
-    let needs: Vec<&str> = permission.as_deref().into_iter().chain(under).collect();
+    let narrower = requirements.filter(|requirements| requirements.with_narrower_token == Narrower::Refused);
+    let narrower = narrower.map(|_| "Needs the user's own token, not a narrower one.");
+    let service = requirements.and_then(|requirements| requirements.without_user);
+    let service = service.map(|permission| format!("A client by itself needs the scope `{permission}`."));
+    let needs: Vec<&str> = permission.as_deref().into_iter().chain(under).chain(narrower).chain(service.as_deref()).collect();
     if !needs.is_empty() {
         paragraphs.push(needs.join(" "));
     }
@@ -157,6 +175,17 @@ fn complete_parameter(parameter: &mut Parameter) {
     }
 }
 
+/// The headers of RFC 6749 §5.
+fn complete_oauth(operation: &mut Operation) {
+    for (status, response) in &mut operation.responses.responses {
+        let RefOr::T(response) = response else { continue };
+        response.headers.insert("Cache-Control".to_owned(), text_header("Nobody may keep it", "no-store").into());
+        if status == "401" {
+            response.headers.insert("WWW-Authenticate".to_owned(), text_header("How to authenticate", "Basic realm=\"actas\"").into());
+        }
+    }
+}
+
 /// A body that may be left out is one that may not be there, and not one that may be null.
 fn complete_body(body: &mut RequestBody) {
     for content in body.content.values_mut() {
@@ -172,6 +201,7 @@ fn complete_body(body: &mut RequestBody) {
 /// What can be read from an operation's description of its input.
 struct Facts {
     is_api: bool,
+    is_oauth: bool,
     has_id: bool,
     has_body: bool,
     has_query: bool,
@@ -186,6 +216,7 @@ impl Facts {
         };
         Self {
             is_api: path.starts_with("/v1/"),
+            is_oauth: path.starts_with("/oauth/"),
             has_id: path.contains("{id}"),
             has_body: operation.request_body.is_some(),
             has_query: has(&|parameter| parameter.parameter_in == ParameterIn::Query),
@@ -202,20 +233,21 @@ impl Facts {
                 codes.extend(more);
             }
         };
-        add(self.is_api, &[Code::DatabaseUnavailable]);
+        add(self.is_api || self.is_oauth, &[Code::DatabaseUnavailable]);
         add(self.has_id, &[Code::NotFound]);
-        add(
-            self.has_body,
-            &[Code::UnknownField, Code::RequestTimeout, Code::PayloadTooLarge, Code::UnsupportedMediaType, Code::InvalidRequest],
-        );
+        add(self.has_body, &[Code::RequestTimeout, Code::PayloadTooLarge]);
+        add(self.has_body && !self.is_oauth, &[Code::UnknownField, Code::UnsupportedMediaType, Code::InvalidRequest]);
         add(self.has_query, &[Code::InvalidRequest]);
         add(self.has_precondition, &[Code::VersionMismatch]);
         add(
             requirements.is_some(),
             &[Code::CredentialsMissing, Code::InvalidToken, Code::TokenExpired, Code::SessionEnded, Code::ImpersonationEnded],
         );
-        if let Some(Requirements { permission, under_impersonation, effect, .. }) = requirements {
+        if let Some(Requirements { permission, under_impersonation, effect, with_narrower_token, without_user, .. }) = requirements {
             add(permission.is_some(), &[Code::MissingPermission]);
+            let asks_scope = permission.is_some() || without_user.is_some() || *with_narrower_token == Narrower::Refused;
+            add(asks_scope, &[Code::InsufficientScope]);
+            add(without_user.is_none(), &[Code::UserRequired]);
             add(*under_impersonation == Under::Refused, &[Code::ForbiddenUnderImpersonation]);
             add(*under_impersonation == Under::Allowed && *effect == Effect::Mutates, &[Code::ReadOnlyImpersonation]);
         }
@@ -236,7 +268,8 @@ fn own_codes(id: &str) -> &'static [Code] {
         "create_user" => &[Code::ActionRefused, Code::EmailTaken],
         "update_user" => &[Code::ActionRefused, Code::EmailTaken, Code::LastAdministrator],
         "renew_setup_token" | "end_user_sessions" => &[Code::ActionRefused],
-        "update_article" | "delete_article" | "act_on_article" => &[Code::ActionRefused, Code::StatusForbids],
+        "update_article" | "delete_article" | "act_on_article" => &[Code::ActionRefused, Code::StatusForbids, Code::InsufficientScope],
+        "update_client" | "rotate_client_secret" => &[Code::ActionRefused],
         "get_readiness" | "get_public_keys" => &[Code::DatabaseUnavailable],
         _ => &[],
     }
@@ -282,6 +315,11 @@ fn problem_response(status: StatusCode, codes: &[Code], is_secured: bool) -> Res
         StatusCode::UNAUTHORIZED => {
             let challenge = "How to authenticate (RFC 6750): with `error=\"invalid_token\"` where a token was sent and is of no use";
             response = response.header("WWW-Authenticate", text_header(challenge, "Bearer error=\"invalid_token\""));
+        }
+        StatusCode::FORBIDDEN if codes.contains(&Code::InsufficientScope) => {
+            let challenge = "With `insufficient_scope`: the scope that the token lacks (RFC 6750)";
+            let example = "Bearer error=\"insufficient_scope\", scope=\"users:read\"";
+            response = response.header("WWW-Authenticate", text_header(challenge, example));
         }
         StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => {
             let seconds = ObjectBuilder::new().schema_type(Type::Integer).minimum(Some(1));
@@ -340,6 +378,8 @@ fn example(code: Code) -> ProblemDocument {
         Code::RefreshTokenInvalid => Error::new(code, "the refresh token is not valid here"),
         Code::RefreshTokenReused => Error::new(code, "this refresh token was replaced; its session is over, log in again"),
         Code::MissingPermission => missing_permission(Permission::UsersRead),
+        Code::InsufficientScope => Error::insufficient_scope(Permission::UsersRead),
+        Code::UserRequired => user_required(),
         Code::ForbiddenUnderImpersonation => {
             Error::new(code, "this is not possible while acting as someone; log out of the impersonation first")
         }

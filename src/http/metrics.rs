@@ -6,6 +6,7 @@ use actix_web::http::{Method, StatusCode};
 use prometheus::core::Collector;
 use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder};
 
+use crate::domain::client::ClientGrant;
 use crate::domain::error::ReasonCode;
 use crate::domain::impersonation::{EndCause, Mode};
 use crate::domain::string_enum;
@@ -40,6 +41,7 @@ pub struct Metrics {
     impersonations_refused: IntCounterVec,
     impersonations_ended: IntCounterVec,
     impersonations_active: IntGauge,
+    tokens_issued: IntCounterVec,
     db_connections: IntGaugeVec,
     hashing_queue: IntGauge,
     hashing_running: IntGauge,
@@ -83,6 +85,7 @@ impl Metrics {
                 &["reason"],
             )?,
             impersonations_ended: counters("actas_impersonations_ended_total", "Impersonations ended", &["cause"])?,
+            tokens_issued: counters("actas_tokens_issued_total", "Tokens that the token endpoint gave", &["grant"])?,
             impersonations_active: gauge("actas_impersonations_active", "Impersonations that are live")?,
             db_connections: registered(
                 &registry,
@@ -100,6 +103,7 @@ impl Metrics {
     fn show_zeros(&self) {
         LoginOutcome::ALL.iter().for_each(|outcome| drop(self.logins.with_label_values(&[outcome.as_str()])));
         Mode::ALL.iter().for_each(|mode| drop(self.impersonations_started.with_label_values(&[mode.as_str()])));
+        ClientGrant::ALL.iter().for_each(|grant| drop(self.tokens_issued.with_label_values(&[grant.as_str()])));
         EndCause::ALL.iter().for_each(|cause| drop(self.impersonations_ended.with_label_values(&[cause.as_str()])));
     }
 
@@ -127,6 +131,10 @@ impl Metrics {
 
     pub fn impersonation_ended(&self, cause: EndCause) {
         self.impersonations_ended.with_label_values(&[cause.as_str()]).inc();
+    }
+
+    pub fn token_issued(&self, grant: ClientGrant) {
+        self.tokens_issued.with_label_values(&[grant.as_str()]).inc();
     }
 
     /// Everything, in Prometheus' text format 0.0.4, with the gauges at these values.

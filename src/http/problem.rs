@@ -129,6 +129,11 @@ impl ResponseError for Problem {
         if let Some(challenge) = challenge(code) {
             response.insert_header((header::WWW_AUTHENTICATE, challenge));
         }
+        if code == Code::InsufficientScope {
+            // RFC 6750 §3.1: a 403 that says which scope would do. None would where the user's own token is needed.
+            let scope = self.error.scope().map_or(String::new(), |scope| format!(r#", scope="{scope}""#));
+            response.insert_header((header::WWW_AUTHENTICATE, format!(r#"Bearer error="insufficient_scope"{scope}"#)));
+        }
         if let Some(seconds) = self.error.retry_after_seconds().or(default_retry_after(status)) {
             response.insert_header((header::RETRY_AFTER, seconds.to_string()));
         }
@@ -161,6 +166,8 @@ const fn status_and_title(code: Code) -> (StatusCode, &'static str) {
         Code::RefreshTokenInvalid => (StatusCode::UNAUTHORIZED, "Invalid refresh token"),
         Code::RefreshTokenReused => (StatusCode::UNAUTHORIZED, "Refresh token reused"),
         Code::MissingPermission => (StatusCode::FORBIDDEN, "Missing permission"),
+        Code::InsufficientScope => (StatusCode::FORBIDDEN, "Insufficient scope"),
+        Code::UserRequired => (StatusCode::FORBIDDEN, "User required"),
         Code::ForbiddenUnderImpersonation => (StatusCode::FORBIDDEN, "Forbidden under impersonation"),
         Code::ReadOnlyImpersonation => (StatusCode::FORBIDDEN, "Read-only impersonation"),
         Code::ImpersonationRefused => (StatusCode::FORBIDDEN, "Impersonation refused"),
@@ -288,6 +295,7 @@ impl From<&Reason> for ReasonDocument {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::role::Permission;
 
     fn header(code: Code, name: HeaderName) -> Option<String> {
         let response = Problem::new(code, "x").error_response();
@@ -295,11 +303,14 @@ mod tests {
     }
 
     #[test]
-    fn every_401_challenges_and_nothing_else_does() {
+    fn every_401_challenges_and_of_the_rest_only_a_scope_that_is_too_narrow() {
         for code in Code::ALL {
             let challenged = header(*code, header::WWW_AUTHENTICATE).is_some();
-            assert_eq!(challenged, status(*code) == StatusCode::UNAUTHORIZED, "{code}");
+            assert_eq!(challenged, status(*code) == StatusCode::UNAUTHORIZED || *code == Code::InsufficientScope, "{code}");
         }
+        let narrow = Problem::from(Error::insufficient_scope(Permission::UsersRead)).error_response();
+        let challenge = narrow.headers().get(header::WWW_AUTHENTICATE).unwrap();
+        assert_eq!(challenge, r#"Bearer error="insufficient_scope", scope="users:read""#);
         assert_eq!(header(Code::CredentialsMissing, header::WWW_AUTHENTICATE).unwrap(), "Bearer");
         assert_eq!(header(Code::TokenExpired, header::WWW_AUTHENTICATE).unwrap(), r#"Bearer error="invalid_token""#);
     }

@@ -10,6 +10,7 @@ use std::time::Duration;
 use actix_web::{HttpMessage, HttpRequest};
 use tokio::time::Instant;
 
+use crate::domain::client::ClientId;
 use crate::domain::ids::{SessionId, UserId};
 
 /// How much a request may ask for.
@@ -33,7 +34,10 @@ impl Default for Limits {
 /// Whose request it is, for the log and for the headers `Actas-Subject` and `Actas-Actor` of its answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LoggedIdentity {
-    pub subject: UserId,
+    /// Nobody where a client is there by itself.
+    pub subject: Option<UserId>,
+    /// The client, unless it is the first-party one.
+    pub client: Option<ClientId>,
     pub actor: Option<UserId>,
     pub impersonation_id: Option<SessionId>,
 }

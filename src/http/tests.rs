@@ -32,7 +32,7 @@ const ORIGIN: &str = "https://app.example.org";
 fn caller(request: &HttpRequest) -> Result<()> {
     bearer_token(request.headers())?;
     let (subject, actor) = (UserId::parse(SUBJECT).unwrap(), UserId::parse(ACTOR));
-    RequestInfo::of(request).identify(LoggedIdentity { subject, actor, impersonation_id: None });
+    RequestInfo::of(request).identify(LoggedIdentity { subject: Some(subject), client: None, actor, impersonation_id: None });
     check_query(request)
 }
 

@@ -10,6 +10,7 @@ use crate::domain::Time;
 use crate::domain::article::{ArticleAction, ArticleStatus, Assessment};
 use crate::domain::error::Reason;
 use crate::domain::history::{Changes, EntryAction, Origin, ResourceType};
+use crate::domain::identity::Identity;
 use crate::domain::ids::{ArticleId, EntryId, SessionId, UserId};
 use crate::domain::impersonation::{EndCause, ImpersonationStatus, Mode, Withheld};
 use crate::domain::role::{Permission, Role};
@@ -146,8 +147,8 @@ pub enum Session {
     "id": "019aa0f0-0000-7000-8000-0000000000de", "kind": "own",
     "subject": { "id": "019aa0f0-0000-7000-8000-0000000000cd", "email": "ada@newsroom.example", "display_name": "Ada Admin" },
     "actor": null, "impersonation": null,
-    "permissions": ["articles:assign_editor", "articles:publish", "articles:read_all", "history:read", "impersonations:end", "impersonations:read",
-        "sessions:end", "users:impersonate", "users:read", "users:write"],
+    "permissions": ["articles:assign_editor", "articles:publish", "articles:read_all", "clients:read", "clients:write", "history:read", "impersonations:end", "impersonations:read",
+        "sessions:end", "users:impersonate", "users:read", "users:write"], "scope": null,
     "expires_at": "2026-11-23T10:00:00.000000Z", "expires_in": 3600
 })))]
 pub struct OwnSession {
@@ -163,6 +164,9 @@ pub struct OwnSession {
     #[schema(value_type = Option<ImpersonationTerms>, required = true)]
     pub impersonation: Null,
     pub permissions: Vec<Permission>,
+    /// How far the token reaches, as permissions with spaces between; `null` where it reaches as far as the subject does. `permissions` are what both allow.
+    #[schema(required = true, examples("articles:create users:read"))]
+    pub scope: Option<String>,
     /// When the presented access token expires.
     pub expires_at: Timestamp,
     /// Whole seconds until then.
@@ -180,7 +184,7 @@ pub struct OwnSession {
         "started_at": "2026-11-23T09:15:00.000000Z", "expires_at": "2026-11-23T09:45:00.000000Z",
         "withheld": ["impersonation:start", "credentials:change", "accounts:change"]
     },
-    "permissions": ["articles:create", "articles:edit_assigned"],
+    "permissions": ["articles:create", "articles:edit_assigned"], "scope": null,
     "expires_at": "2026-11-23T09:45:00.000000Z", "expires_in": 1800
 })))]
 pub struct ImpersonationSession {
@@ -193,6 +197,9 @@ pub struct ImpersonationSession {
     pub impersonation: ImpersonationTerms,
     /// The subject's, exactly as the subject has them.
     pub permissions: Vec<Permission>,
+    /// How far the token reaches, as permissions with spaces between; `null` where it reaches as far as the subject does. `permissions` are what both allow.
+    #[schema(required = true, examples("articles:create users:read"))]
+    pub scope: Option<String>,
     /// When the presented access token expires.
     pub expires_at: Timestamp,
     /// Whole seconds until then.
@@ -217,23 +224,27 @@ pub struct ImpersonationTerms {
 
 impl Session {
     /// `expires_at`: the presented token's.
-    pub fn new(session: &domain::session::Session, expires_at: Time, now: Time) -> Self {
+    pub fn new(identity: &Identity, expires_at: Time, now: Time) -> Self {
+        let session = identity.session();
+        let id = identity.sid();
         let subject: UserRef = session.subject.user.clone().into();
-        let permissions = session.subject.role.permissions().to_vec();
+        let permissions = session.subject.rights().permissions().collect();
+        let scope = session.subject.scope.map(|scope| scope.to_string());
         let expires_in = (expires_at - now).num_seconds().max(0);
         match &session.kind {
             Kind::Own => Self::Own(OwnSession {
-                id: session.id,
+                id,
                 kind: OwnKind::It,
                 subject,
                 actor: Null,
                 impersonation: Null,
                 permissions,
+                scope,
                 expires_at: Timestamp(expires_at),
                 expires_in,
             }),
             Kind::Impersonation(acting) => Self::Impersonation(ImpersonationSession {
-                id: session.id,
+                id,
                 kind: ImpersonationKind::It,
                 subject,
                 actor: acting.actor.user.clone().into(),
@@ -247,6 +258,7 @@ impl Session {
                     withheld: acting.grant.mode.withheld().to_vec(),
                 },
                 permissions,
+                scope,
                 expires_at: Timestamp(expires_at),
                 expires_in,
             }),
@@ -292,7 +304,7 @@ pub struct LoginGrant {
 impl Grant {
     pub fn new(grant: grants::Grant, now: Time) -> Self {
         let expires_in = (grant.expires_at - now).num_seconds().max(0);
-        let session = Session::new(&grant.session, grant.expires_at, now);
+        let session = Session::new(&Identity::of_live(grant.session), grant.expires_at, now);
         Self { access_token: grant.access_token, token_type: TokenType::Bearer, expires_in, session }
     }
 }

@@ -9,7 +9,7 @@ use crate::domain::ids::{ArticleId, UserId};
 use crate::domain::page::{Page, PageRequest};
 use crate::domain::role::Permission;
 use crate::domain::text::{Abstract, Body, Comment, SearchText, Title};
-use crate::domain::user::UserRef;
+use crate::domain::user::{Principal, UserRef};
 use crate::store::{Conn, Lock, articles, users};
 
 /// What a new article is made of.
@@ -32,8 +32,9 @@ pub struct Filter {
 
 /// One page of the articles that the caller's subject may see, newest first.
 pub fn list(conn: &mut Conn, ctx: &Ctx, filter: Filter, page: &PageRequest<ArticleId>) -> Result<Page<Article>> {
-    let caller = ctx.subject()?;
-    let visible_to = (!caller.holds(Permission::ArticlesReadAll)).then(|| caller.id());
+    let caller = ctx.viewer()?;
+    // A client by itself was let in only with `articles:read_all`.
+    let visible_to = caller.user().filter(|user| !user.holds(Permission::ArticlesReadAll)).map(Principal::id);
     let Filter { status, author, editor, q } = filter;
     articles::list(conn, &articles::ArticleFilter { visible_to, status, author, editor, q }, page)
 }
@@ -45,16 +46,17 @@ pub fn get(conn: &mut Conn, ctx: &Ctx, id: ArticleId) -> Result<Article> {
 }
 
 fn find_visible(conn: &mut Conn, ctx: &Ctx, id: ArticleId, lock: Lock) -> Result<Article> {
-    let caller = ctx.subject()?;
+    let caller = ctx.viewer()?;
     articles::find(conn, id, lock)?.filter(|article| article.is_visible_to(caller)).ok_or_else(Error::not_found)
 }
 
-/// Everything that can be done with an article, and for each whether the caller's subject may, and if not, why.
+/// Everything that can be done with an article, and for each whether the caller's subject may, and if not, why. Nothing for a client by itself: all of it is
+/// done as a user.
 ///
 /// # Errors
-/// None in practice: the caller has an identity.
+/// None in practice: somebody looks.
 pub fn assess(ctx: &Ctx, article: &Article) -> Result<Vec<Assessment>> {
-    let caller = ctx.subject()?;
+    let Some(caller) = ctx.viewer()?.user() else { return Ok(Vec::new()) };
     Ok(ArticleAction::ALL.iter().map(|action| Assessment::of(article, *action, caller)).collect())
 }
 

@@ -8,9 +8,9 @@ use crate::domain::history::NewEntry;
 use crate::domain::identity::Identity;
 use crate::domain::ids::{SessionId, UserId};
 use crate::domain::impersonation::EndCause;
-use crate::domain::session::Session;
+use crate::domain::session::{Exchange, Session};
 use crate::store::sessions::{self, Open};
-use crate::store::{Lock, entries};
+use crate::store::{Lock, entries, token_sessions};
 
 /// What the bearer of a token is told whose session ended for `cause`.
 pub(super) fn over(session: &Session, cause: EndCause) -> Error {
@@ -31,6 +31,16 @@ pub(super) fn end_impersonation(tx: &mut Tx<'_>, id: SessionId, at: Time, cause:
     }
     tx.events.push(Event::ImpersonationEnded(cause));
     Ok(())
+}
+
+/// Ends the session of a narrower token, and all that were made from it. What it hangs on goes on.
+pub(super) fn end_exchange(tx: &mut Tx<'_>, exchange: &Exchange, cause: EndCause) -> Result<()> {
+    entries::append(tx.conn, &NewEntry::token_session_ended(&tx.ctx, exchange.id, exchange.terms.client, cause))?;
+    if token_sessions::end_exchange(tx.conn, exchange.id, tx.ctx.now)? {
+        Ok(())
+    } else {
+        Err(Error::lost_race("a session ended while it was being ended"))
+    }
 }
 
 /// Ends an open own session, and with it every impersonation that was started from it.

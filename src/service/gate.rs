@@ -4,13 +4,14 @@ use chrono::Duration;
 
 use super::ending;
 use super::office::{Event, Office};
-use crate::auth::tokens::{TokenError, Unverified, Verified};
+use crate::auth::tokens::{Subject, TokenError, Tokens, Unverified, Verified};
 use crate::domain::Time;
+use crate::domain::client::{ClientId, ClientPrincipal};
 use crate::domain::error::{Code, Error, Result};
-use crate::domain::identity::{By, Ctx, Identity};
+use crate::domain::identity::{By, Ctx, Identity, user_required};
 use crate::domain::operation::{self, Requirements};
-use crate::domain::session::{Session, Standing};
-use crate::store::{Conn, Db, Lock, sessions, users};
+use crate::domain::session::{ClientSession, Exchange, Session, Standing, TokenStanding};
+use crate::store::{Conn, Db, Lock, sessions, token_sessions, users};
 
 /// How stale an own session's last use may be, in seconds.
 const OWN_LAST_USED_SECONDS: i64 = 60;
@@ -45,7 +46,7 @@ impl Caller {
     /// Who this is, as far as the gate found out.
     ///
     /// # Errors
-    /// None in practice: a caller has an identity.
+    /// 403 `user_required` for a client by itself.
     pub fn identity(&self) -> Result<&Identity> {
         self.ctx.identity()
     }
@@ -80,19 +81,28 @@ impl Office {
     /// # Errors
     /// 401 `invalid_token`.
     pub async fn present(&self, token: &str, now: Time) -> Result<Presented> {
-        let mut verified = self.tokens.verify(token, now);
+        self.verify(token, now, Tokens::verify).await.map(|token| Presented { token })
+    }
+
+    /// As [`Office::present`], whomever the token is for.
+    ///
+    /// # Errors
+    /// 401 `invalid_token`.
+    pub(super) async fn present_for_anyone(&self, token: &str, now: Time) -> Result<Verified> {
+        self.verify(token, now, Tokens::verify_for_anyone).await
+    }
+
+    async fn verify(&self, token: &str, now: Time, verify: fn(&Tokens, &str, Time) -> Result<Verified, Unverified>) -> Result<Verified> {
+        let mut verified = verify(&self.tokens, token, now);
         if let Err(Unverified::UnknownKey(kid)) = &verified
             && self.ensure_key(kid).await?
         {
-            verified = self.tokens.verify(token, now);
+            verified = verify(&self.tokens, token, now);
         }
-        match verified.map_err(TokenError::from) {
-            Ok(token) => Ok(Presented { token }),
-            Err(error) => {
-                tracing::debug!(%error, "a token was refused");
-                Err(invalid_token())
-            }
-        }
+        verified.map_err(|unverified| {
+            tracing::debug!(error = %TokenError::from(unverified), "a token was refused");
+            invalid_token()
+        })
     }
 
     /// Forgets a key whose token was found to count no more: it may have been retired. Where it was not, the next token brings it back.
@@ -110,30 +120,40 @@ impl Office {
     /// 401 where the token or its session doesn't count, 403 as [`operation::permit`] says.
     pub async fn admit(&self, presented: Presented, requirements: Requirements, now: Time, request_id: Option<String>) -> Result<Caller> {
         let Presented { token } = presented;
-        let look = || {
-            let (id, kid) = (token.claims.sid, token.kid.clone());
-            self.db.read(move |conn| sessions::find_presented(conn, id, &kid, Lock::None))
-        };
-        let mut session = self.heed(&token.kid, matching(look().await?, &token))?;
-        match session.standing(now, self.settings.impersonation_idle) {
-            Standing::Live => {}
-            Standing::Over(cause) => return Err(ending::over(&session, cause)),
-            Standing::MustEnd(_) => {
-                // The row has to say so before anyone is told. Unless another request has just kept it alive: then it is looked at again.
-                self.write_as(token.clone(), requirements, now, request_id.clone(), |_| Ok(())).await?;
-                session = self.heed(&token.kid, matching(look().await?, &token))?;
-                if let Standing::Over(cause) | Standing::MustEnd(cause) = session.standing(now, self.settings.impersonation_idle) {
+        let idle = self.settings.impersonation_idle;
+        let mut holder = self.look(&token).await?;
+        if let Holder::User { session, .. } = &holder
+            && let Standing::MustEnd(_) = session.standing(now, idle)
+        {
+            // The row has to say so before anyone is told. Unless another request has just kept it alive: then it is looked at again.
+            self.write_as(token.clone(), requirements, now, request_id.clone(), |_| Ok(())).await?;
+            holder = self.look(&token).await?;
+        }
+        let by = match holder {
+            Holder::User { session, exchange } => {
+                if let Standing::Over(cause) | Standing::MustEnd(cause) = session.standing(now, idle) {
                     return Err(ending::over(&session, cause));
                 }
+                check_token(&token, &session, exchange.as_deref(), now)?;
+                self.touch(&session, now).await;
+                let identity = identity(*session, exchange);
+                operation::permit(&identity, &requirements)?;
+                By::Request(Box::new(identity))
             }
-        }
-        if session.acting_as().is_none() && token.is_expired(now) {
-            return Err(token_expired());
-        }
-        self.touch(&session, now).await;
-        let identity = Identity::of_live(session);
-        operation::permit(&identity, &requirements)?;
-        Ok(Caller { ctx: Ctx { by: By::Request(Box::new(identity)), now, request_id }, token, requirements })
+            Holder::Client(session) => {
+                check_standing(session.standing(now))?;
+                let client = ClientPrincipal { id: session.terms.client, name: session.name, scope: session.terms.scope };
+                operation::permit_client(&client, &requirements)?;
+                By::Client(Box::new(client))
+            }
+        };
+        Ok(Caller { ctx: Ctx { by, now, request_id }, token, requirements })
+    }
+
+    async fn look(&self, token: &Verified) -> Result<Holder> {
+        let token = token.clone();
+        let kid = token.kid.clone();
+        self.heed(&kid, self.db.read(move |conn| find_holder(conn, &token, Lock::None)).await)
     }
 
     /// Notes the use of a session, at most every tenth of an impersonation's idle limit. Best effort: a read must not fail because nothing can be written.
@@ -193,12 +213,14 @@ impl Office {
             // One write of a session at a time. Shared, the lock would let a stream of writes hold off the one that ends it for ever, and two writes that
             // both end sessions, which needs the lock to themselves, would wait for each other:
             //     A shares S     B shares S     A wants S, waits for B     B wants S, waits for A
-            let session = matching(sessions::find_presented(tx.conn, token.claims.sid, &token.kid, Lock::Update)?, &token)?;
+            let Holder::User { session, exchange } = find_holder(tx.conn, &token, Lock::Update)? else { return Err(user_required()) };
             let standing = session.standing(now, idle);
-            tx.ctx.by = By::Request(Box::new(Identity::of_live(session.clone())));
+            tx.ctx.by = By::Request(Box::new(identity((*session).clone(), exchange.clone())));
             match standing {
-                Standing::Live if session.acting_as().is_none() && token.is_expired(now) => Ok(Checked::Over(token_expired())),
                 Standing::Live => {
+                    if let Err(error) = check_token(&token, &session, exchange.as_deref(), now) {
+                        return Ok(Checked::Over(error));
+                    }
                     operation::permit(tx.ctx.identity()?, &requirements)?;
                     work(tx).map(Checked::Done)
                 }
@@ -234,20 +256,81 @@ impl Office {
     }
 }
 
-/// The session, if it is the one that the token was made for: both say the same of who acts as whom. And only while the token's key counts.
-pub(super) fn matching(found: Option<sessions::Presented>, token: &Verified) -> Result<Session> {
+/// Whose a token is, by its rows.
+pub(super) enum Holder {
+    User {
+        session: Box<Session>,
+        /// The token's own row, where it is a narrower one that hangs on `session`.
+        exchange: Option<Box<Exchange>>,
+    },
+    Client(Box<ClientSession>),
+}
+
+/// Finds the rows that a token was made for, locked as asked. What the token says of people and client, they say too; and its key counts.
+///
+/// # Errors
+/// 401 `invalid_token`.
+pub(super) fn find_holder(conn: &mut Conn, token: &Verified, lock: Lock) -> Result<Holder> {
     let claims = &token.claims;
-    let actor = claims.act.as_ref().map(|act| act.sub);
-    found
+    let user = match claims.sub {
+        Subject::User(user) => user,
+        Subject::Client(client) => {
+            let found = token_sessions::find_client_session(conn, claims.sid, &token.kid)?;
+            let session = found.filter(|(session, key_counts)| *key_counts && session.terms.client == client).ok_or_else(invalid_token)?.0;
+            return Ok(Holder::Client(Box::new(session)));
+        }
+    };
+    let actor = claims.act.map(|act| act.sub);
+    let session = sessions::find_presented(conn, claims.root_sid.unwrap_or(claims.sid), &token.kid, lock)?
         .filter(|found| found.key_counts)
         .map(|found| found.session)
-        .filter(|session| session.subject.id() == claims.sub && session.acting_as().map(|acting| acting.actor.id()) == actor)
-        .ok_or_else(invalid_token)
+        .filter(|session| session.subject.id() == user && session.acting_as().map(|acting| acting.actor.id()) == actor)
+        .ok_or_else(invalid_token)?;
+    let exchange = match claims.root_sid {
+        None => None,
+        Some(root) => {
+            let found = token_sessions::find_exchange(conn, claims.sid, lock)?;
+            Some(found.filter(|(_, session)| *session == root).ok_or_else(invalid_token)?.0)
+        }
+    };
+    let terms = exchange.as_ref().map(|exchange| &exchange.terms).or(session.terms.as_ref());
+    if terms.map_or(ClientId::FirstParty, |terms| terms.client) != claims.client_id {
+        return Err(invalid_token());
+    }
+    Ok(Holder::User { session: Box::new(session), exchange: exchange.map(Box::new) })
+}
+
+/// Who somebody is whose session was found live.
+pub(super) fn identity(session: Session, exchange: Option<Box<Exchange>>) -> Identity {
+    match exchange {
+        Some(exchange) => Identity::of_exchanged(session, *exchange),
+        None => Identity::of_live(session),
+    }
+}
+
+/// Whether a token still counts whose session does: its own time, and its own row where it has one.
+pub(super) fn check_token(token: &Verified, session: &Session, exchange: Option<&Exchange>, now: Time) -> Result<()> {
+    match exchange {
+        Some(exchange) => check_standing(exchange.standing(now)),
+        // An impersonation's row is exact; its token counts whole seconds.
+        None if session.acting_as().is_none() && token.is_expired(now) => Err(token_expired()),
+        None => Ok(()),
+    }
+}
+
+/// # Errors
+/// 401 `token_expired` or `session_ended`.
+pub(super) fn check_standing(standing: TokenStanding) -> Result<()> {
+    match standing {
+        TokenStanding::Live => Ok(()),
+        TokenStanding::Expired => Err(token_expired()),
+        TokenStanding::Ended => Err(Error::new(Code::SessionEnded, "the token was revoked, or its client was disabled")),
+    }
 }
 
 /// 401: an own session's access token is past its time.
 pub(super) fn token_expired() -> Error {
-    Error::new(Code::TokenExpired, "the access token's time is over; refresh it")
+    Error::new(Code::TokenExpired, "the access token's time is over; get a new one")
 }
 
 pub(super) fn invalid_token() -> Error {

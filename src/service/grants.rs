@@ -5,13 +5,13 @@ use uuid::Uuid;
 
 use super::office::{Office, Settings};
 use crate::auth::secret::RefreshToken;
-use crate::auth::tokens::{AccessClaims, Actor};
+use crate::auth::tokens::{AccessClaims, Actor, Subject};
 use crate::domain::Time;
+use crate::domain::client::{Audience, ClientId};
 use crate::domain::error::{Error, Result};
-use crate::domain::session::Session;
-
-/// The first-party client, for whom every login and every start issues its token.
-const CLIENT_ID: &str = "actas";
+use crate::domain::ids::SessionId;
+use crate::domain::scope::Scope;
+use crate::domain::session::{Session, TokenTerms};
 
 /// An access token and its session. The token is a secret.
 pub struct Grant {
@@ -45,23 +45,44 @@ impl Office {
         expires_at: Time,
         refresh: Option<(RefreshToken, Time)>,
     ) -> Result<Grant> {
-        if !self.ensure_key(kid).await? {
-            // It was retired since.
-            return Err(Error::overloaded());
-        }
-        let claims = AccessClaims {
+        // What the token endpoint did not give is the first-party client's, and reaches as far as the user does.
+        let first_party = TokenTerms {
+            client: ClientId::FirstParty,
+            scope: Scope::EMPTY,
+            audiences: vec![Audience::from_stored(&*self.settings.audience)],
+        };
+        let terms = session.terms.as_ref().unwrap_or(&first_party);
+        let mut claims = self.claims(Subject::User(session.subject.id()), terms, session.id, expires_at, now);
+        claims.scope = claims.scope.take().filter(|_| session.terms.is_some());
+        claims.act = session.acting_as().map(|acting| Actor { sub: acting.actor.id() });
+        let access_token = self.sign(kid, &claims).await?;
+        Ok(Grant { access_token, expires_at, refresh, session })
+    }
+
+    /// What an access token on these terms claims, but for what only some have.
+    pub(super) fn claims(&self, sub: Subject, terms: &TokenTerms, sid: SessionId, expires_at: Time, now: Time) -> AccessClaims {
+        AccessClaims {
             iss: self.settings.issuer.clone(),
-            sub: session.subject.id(),
-            aud: self.settings.audience.clone(),
-            client_id: CLIENT_ID.to_owned(),
+            sub,
+            aud: terms.audiences.clone(),
+            client_id: terms.client,
             exp: expiry(expires_at, 0).timestamp(),
             iat: now.timestamp(),
             nbf: now.timestamp(),
             jti: Uuid::new_v4().to_string(),
-            sid: session.id,
-            act: session.acting_as().map(|acting| Actor { sub: acting.actor.id() }),
-        };
-        let access_token = self.tokens.sign(kid, &claims)?;
-        Ok(Grant { access_token, expires_at, refresh, session })
+            sid,
+            scope: Some(terms.scope.to_string()),
+            root_sid: None,
+            act: None,
+        }
+    }
+
+    /// Signs an access token with the key `kid`, which the transaction found that opened or refreshed its session.
+    pub(super) async fn sign(&self, kid: &str, claims: &AccessClaims) -> Result<String> {
+        if !self.ensure_key(kid).await? {
+            // It was retired since.
+            return Err(Error::overloaded());
+        }
+        self.tokens.sign(kid, claims)
     }
 }

@@ -18,7 +18,7 @@ pub fn list(conn: &mut Conn, filter: &HistoryFilter, page: &PageRequest<Seq>) ->
 /// # Errors
 /// 404 for who may not know of the article.
 pub fn list_of_article(conn: &mut Conn, ctx: &Ctx, id: ArticleId, page: &PageRequest<Seq>) -> Result<Page<Entry>> {
-    let caller = ctx.subject()?;
+    let caller = ctx.viewer()?;
     let is_visible = match articles::find(conn, id, Lock::None)? {
         Some(article) => article.is_visible_to(caller),
         None => caller.holds(Permission::ArticlesReadAll) && entries::knows_article(conn, id)?,

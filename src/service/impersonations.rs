@@ -7,6 +7,7 @@ use super::gate::{Caller, Tx, invalid_token};
 use super::grants::Grant;
 use super::keys::signer;
 use super::login::load;
+use super::oauth::Through;
 use super::office::{Event, Office, Settings};
 use crate::auth::tokens::Verified;
 use crate::domain::Time;
@@ -14,10 +15,11 @@ use crate::domain::error::{Code, Error, FieldError, Reason, Result};
 use crate::domain::history::{NewEntry, Started};
 use crate::domain::identity::Ctx;
 use crate::domain::ids::{SessionId, UserId};
-use crate::domain::impersonation::{EndCause, Grant as Terms, Impersonation, StartRequest, caller_refusals, refusals};
+use crate::domain::impersonation::{EndCause, Grant as Terms, Impersonation, Posture, StartRequest, caller_refusals, refusals};
 use crate::domain::operation::missing_permission;
 use crate::domain::page::{Limit, Page, PageRequest};
 use crate::domain::role::Permission;
+use crate::domain::scope::Scope;
 use crate::domain::session::Session;
 use crate::domain::user::Principal;
 use crate::store::sessions::{self, ImpersonationFilter, NewActing, NewSession, WayBack};
@@ -32,8 +34,22 @@ impl Office {
     /// 403 `impersonation_refused` with every reason that holds, which is recorded; 404 where there is no such user, for a caller who may see users; 422 where
     /// the settings ask for more than was given.
     pub async fn start_impersonation(&self, caller: &Caller, subject: UserId, request: StartRequest) -> Result<Grant> {
+        self.start_through(caller, subject, request, None).await
+    }
+
+    /// As [`Office::start_impersonation`], where a client asks for it at the token endpoint.
+    ///
+    /// # Errors
+    /// As there, and what `through` refuses.
+    pub(super) async fn start_through(
+        &self,
+        caller: &Caller,
+        subject: UserId,
+        request: StartRequest,
+        through: Option<Through>,
+    ) -> Result<Grant> {
         let (settings, token, now) = (self.settings.clone(), caller.token.clone(), caller.ctx.now);
-        let started = self.write(caller, move |tx| match start(tx, &settings, &token, subject, &request)? {
+        let started = self.write(caller, move |tx| match start(tx, &settings, &token, subject, &request, through.as_ref())? {
             Ok(session) => Ok(Ok((session, signer(tx.conn, settings.signing_algorithm)?))),
             Err(refusal) => Ok(Err(refusal)),
         });
@@ -44,20 +60,30 @@ impl Office {
 }
 
 /// A refusal is a value and not an error here, because its entry has to be committed.
-fn start(tx: &mut Tx<'_>, settings: &Settings, token: &Verified, subject: UserId, request: &StartRequest) -> Result<Result<Session>> {
+fn start(
+    tx: &mut Tx<'_>,
+    settings: &Settings,
+    token: &Verified,
+    subject: UserId,
+    request: &StartRequest,
+    through: Option<&Through>,
+) -> Result<Result<Session>> {
     let identity = tx.ctx.identity()?.clone();
-    let nested = identity.actor().is_some();
+    let posture = Posture::of(&identity);
     let reasons = if identity.subject().holds(Permission::UsersRead) {
         // Locked, so that nobody is promoted or disabled between this look and the commit.
         let locked = |conn: &mut Conn, id| users::find(conn, id, Lock::Share);
         let caller = locked(tx.conn, identity.subject().id())?.ok_or_else(|| Error::internal("a caller has no row"))?;
         match locked(tx.conn, subject)? {
-            Some(subject) => refusals(&caller.to_principal(), &subject.to_principal(), nested),
+            Some(subject) => {
+                let caller = Principal { scope: identity.subject().scope, ..caller.to_principal() };
+                refusals(&caller, &subject.to_principal(), posture)
+            }
             None => return Err(Error::not_found()),
         }
     } else {
         // Who may not see users learns nothing of them: a missing and a forbidden one look alike, and leave the same trace.
-        caller_refusals(identity.subject(), subject, nested)
+        caller_refusals(identity.subject(), subject, posture)
     };
     if !reasons.is_empty() {
         let entry = NewEntry::impersonation_refused(&tx.ctx, subject, &reasons);
@@ -75,13 +101,16 @@ fn start(tx: &mut Tx<'_>, settings: &Settings, token: &Verified, subject: UserId
 
     let id = SessionId::new(tx.ctx.now);
     let terms = Terms { reason: request.reason.clone(), ticket: request.ticket.clone(), mode: request.mode };
-    let told = Started { reason: terms.reason.as_ref(), ticket: terms.ticket.as_ref(), mode: terms.mode, expires_at };
-    let subject_ref = users::find(tx.conn, subject, Lock::None)?.ok_or_else(Error::not_found)?.to_ref();
-    let entry = NewEntry::impersonation_started(&tx.ctx, id, &subject_ref, &told);
+    let user = users::find(tx.conn, subject, Lock::None)?.ok_or_else(Error::not_found)?;
+    let token_terms = through.map(|through| through.terms(tx.conn, Scope::of_role(user.role))).transpose()?;
+    let told =
+        Started { reason: terms.reason.as_ref(), ticket: terms.ticket.as_ref(), mode: terms.mode, expires_at, terms: token_terms.as_ref() };
+    let entry = NewEntry::impersonation_started(&tx.ctx, id, &user.to_ref(), &told);
     let session = NewSession {
         id,
         subject,
         acting: Some(NewActing { actor: identity.subject().id(), original_session: identity.session().id, grant: terms.clone() }),
+        terms: token_terms,
         client_ip: None,
         user_agent: None,
         started_at: tx.ctx.now,
@@ -121,9 +150,12 @@ fn check_terms(settings: &Settings, request: &StartRequest) -> Result<u32> {
 
 /// Why `caller` may not act as `subject`, for the button on the user's page; `None` for a caller who may not impersonate at all and so is shown none.
 pub fn button(caller: &Ctx, subject: &Principal) -> Result<Option<Vec<Reason>>> {
+    if caller.viewer()?.user().is_none() {
+        return Ok(None);
+    }
     let identity = caller.identity()?;
     let shows = identity.subject().holds(Permission::UsersImpersonate);
-    Ok(shows.then(|| refusals(identity.subject(), subject, identity.actor().is_some())))
+    Ok(shows.then(|| refusals(identity.subject(), subject, Posture::of(identity))))
 }
 
 /// Live and past impersonations, newest first.
@@ -142,11 +174,11 @@ pub fn list_mine(conn: &mut Conn, ctx: &Ctx, page: &PageRequest<SessionId>) -> R
 /// # Errors
 /// 404 for everyone else, whether it exists or not.
 pub fn get(conn: &mut Conn, ctx: &Ctx, id: SessionId) -> Result<Impersonation> {
-    let caller = ctx.subject()?;
+    let caller = ctx.viewer()?;
     let filter = ImpersonationFilter { id: Some(id), ..ImpersonationFilter::default() };
     let page = PageRequest { limit: Limit::DEFAULT, after: None };
     let found = sessions::list_impersonations(conn, &filter, ctx.now, &page)?.items.pop().ok_or_else(Error::not_found)?;
-    let is_party = found.actor.id == caller.id() || found.subject.id == caller.id();
+    let is_party = caller.is(found.actor.id) || caller.is(found.subject.id);
     if is_party || caller.holds(Permission::ImpersonationsRead) { Ok(found) } else { Err(Error::not_found()) }
 }
 

@@ -127,6 +127,7 @@ impl Office {
                 id,
                 subject: user_id,
                 acting: None,
+                terms: None,
                 client_ip: Some(address.clone()),
                 user_agent: client.user_agent.clone(),
                 started_at: now,

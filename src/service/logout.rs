@@ -1,21 +1,21 @@
 //! Logging out: of an own session for good, of an impersonation back into the administrator's own.
 
 use super::ending;
-use super::gate::{Presented, Tx, matching, token_expired};
+use super::gate::{Holder, Presented, Tx, check_standing, find_holder, identity, token_expired};
 use super::grants::Grant;
 use super::office::{Client, Office};
 use crate::auth::secret::proof_matches;
 use crate::domain::Time;
 use crate::domain::error::{Code, Error, Result};
-use crate::domain::identity::{By, Ctx, Identity};
+use crate::domain::identity::{By, Ctx, user_required};
 use crate::domain::impersonation::EndCause;
-use crate::domain::session::{ActingAs, Kind, Session, Standing};
+use crate::domain::session::{ActingAs, Exchange, Kind, Session, Standing};
 use crate::store::Lock;
 use crate::store::sessions::{self, WayBack};
 
 /// What logging out led to.
 pub enum LoggedOut {
-    /// An own session is over.
+    /// An own session is over, or a narrower token.
     Own,
     /// An impersonation is over, and this is the original token, byte for byte.
     Restored(Box<Grant>),
@@ -41,9 +41,12 @@ impl Office {
         let kid = token.kid.clone();
         let ctx = Ctx { by: By::Anonymous, now, request_id: client.request_id };
         let outcome = self.transact(ctx, move |tx| {
-            let session = matching(sessions::find_presented(tx.conn, token.claims.sid, &token.kid, Lock::Update)?, &token)?;
-            tx.ctx.by = By::Request(Box::new(Identity::of_live(session.clone())));
+            let Holder::User { session, exchange } = find_holder(tx.conn, &token, Lock::Update)? else { return Err(user_required()) };
+            tx.ctx.by = By::Request(Box::new(identity((*session).clone(), exchange.clone())));
             let standing = session.standing(now, idle);
+            if let Some(exchange) = exchange {
+                return leave_narrower(tx, &session, &exchange, standing);
+            }
             match &session.kind {
                 Kind::Own => match standing {
                     Standing::Over(cause) => Ok(Outcome::Refused(ending::over(&session, cause))),
@@ -74,6 +77,23 @@ impl Office {
             }
         }
     }
+}
+
+/// A narrower token ends itself and nothing else: it gives nothing back, and the session on which it hangs goes on.
+fn leave_narrower(tx: &mut Tx<'_>, session: &Session, exchange: &Exchange, standing: Standing) -> Result<Outcome> {
+    match standing {
+        Standing::Over(cause) => return Ok(Outcome::Refused(ending::over(session, cause))),
+        Standing::MustEnd(cause) => {
+            ending::end_overdue(tx, session, cause)?;
+            return Ok(Outcome::Refused(ending::over(session, cause)));
+        }
+        Standing::Live => {}
+    }
+    if let Err(error) = check_standing(exchange.standing(tx.ctx.now)) {
+        return Ok(Outcome::Refused(error));
+    }
+    ending::end_exchange(tx, exchange, EndCause::Logout)?;
+    Ok(Outcome::Own)
 }
 
 fn leave(tx: &mut Tx<'_>, session: &Session, acting: &ActingAs, standing: Standing, verifier: Option<&str>) -> Result<Outcome> {

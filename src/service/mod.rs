@@ -5,6 +5,7 @@
 //! commits under a session once the call that ended it has answered.
 
 pub mod articles;
+pub mod clients;
 mod ending;
 mod gate;
 pub mod grants;
@@ -13,6 +14,7 @@ pub mod impersonations;
 pub mod keys;
 pub mod login;
 pub mod logout;
+pub mod oauth;
 mod office;
 pub mod passwords;
 pub mod sessions;

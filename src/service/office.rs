@@ -8,6 +8,7 @@ use crate::auth::limiter::{Limiter, origin_of};
 use crate::auth::passwords::Passwords;
 use crate::auth::secret::DerivationKey;
 use crate::auth::tokens::Tokens;
+use crate::domain::client::ClientGrant;
 use crate::domain::error::ReasonCode;
 use crate::domain::impersonation::{EndCause, Mode};
 use crate::store::Db;
@@ -43,6 +44,8 @@ pub enum Event {
     ImpersonationStarted(Mode),
     ImpersonationRefused(ReasonCode),
     ImpersonationEnded(EndCause),
+    /// The token endpoint gave a token.
+    TokenIssued(ClientGrant),
 }
 
 /// Who is told of events.

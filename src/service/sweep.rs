@@ -8,7 +8,7 @@ use crate::domain::Time;
 use crate::domain::error::Result;
 use crate::domain::identity::Ctx;
 use crate::domain::session::Standing;
-use crate::store::{Lock, sessions};
+use crate::store::{Lock, sessions, token_sessions};
 
 /// How many sessions one transaction ends, so that it stays short.
 const BATCH: i64 = 100;
@@ -41,6 +41,7 @@ impl Office {
             }
         }
         while self.db.write(move |conn| sessions::forget_expired(conn, now, BATCH)).await? > 0 {}
+        while self.db.write(move |conn| token_sessions::forget_expired(conn, now, BATCH)).await? > 0 {}
         Ok(())
     }
 }

@@ -3,6 +3,7 @@
 use chrono::NaiveDateTime;
 
 use crate::domain::Time;
+use crate::domain::client::ClientId;
 use crate::domain::error::{Error, Result};
 use crate::domain::ids::{ArticleId, EntryId, SessionId, UserId};
 use crate::domain::role::Role;
@@ -20,6 +21,10 @@ pub(super) fn user_id(text: &str) -> Result<UserId> {
 
 pub(super) fn session_id(text: &str) -> Result<SessionId> {
     required("session id", SessionId::parse(text))
+}
+
+pub(super) fn client_id(text: &str) -> Result<ClientId> {
+    required("client id", ClientId::parse(text))
 }
 
 pub(super) fn article_id(text: &str) -> Result<ArticleId> {
@@ -49,6 +54,7 @@ pub(super) fn principal((id, email, display_name, role, status): PrincipalRow) -
         user: name((id, email, display_name))?,
         role: required("role", Role::parse(&role))?,
         status: required("user status", UserStatus::parse(&status))?,
+        scope: None,
     })
 }
 

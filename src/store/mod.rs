@@ -7,6 +7,7 @@
 //! without the entry of its version. Imports [`crate::domain`] alone.
 
 pub mod articles;
+pub mod clients;
 mod columns;
 mod conn;
 mod db;
@@ -16,6 +17,7 @@ pub mod keys;
 pub mod migrate;
 mod schema;
 pub mod sessions;
+pub mod token_sessions;
 pub mod users;
 
 pub use conn::{Backend, Conn, Lock};

@@ -64,6 +64,56 @@ diesel::table! {
         ended_at -> Nullable<Timestamp>,
         end_cause -> Nullable<Text>,
         ended_by_id -> Nullable<Text>,
+        client_id -> Nullable<Text>,
+        scope -> Nullable<Text>,
+        audience -> Nullable<Text>,
+    }
+}
+
+diesel::table! {
+    clients (id) {
+        id -> Text,
+        name -> Text,
+        status -> Text,
+        secret_hash -> Nullable<Text>,
+        old_secret_hash -> Nullable<Text>,
+        old_secret_expires_at -> Nullable<Timestamp>,
+        grants -> Text,
+        scope -> Text,
+        audiences -> Text,
+        presenters -> Text,
+        version -> BigInt,
+        created_at -> Timestamp,
+        updated_at -> Timestamp,
+        entry_id -> Text,
+    }
+}
+
+diesel::table! {
+    exchanged_sessions (id) {
+        id -> Text,
+        session_id -> Text,
+        parent_id -> Nullable<Text>,
+        client_id -> Text,
+        scope -> Text,
+        audience -> Text,
+        started_at -> Timestamp,
+        expires_at -> Timestamp,
+        ended_at -> Nullable<Timestamp>,
+        entry_id -> Text,
+    }
+}
+
+diesel::table! {
+    client_sessions (id) {
+        id -> Text,
+        client_id -> Text,
+        scope -> Text,
+        audience -> Text,
+        started_at -> Timestamp,
+        expires_at -> Timestamp,
+        ended_at -> Nullable<Timestamp>,
+        entry_id -> Text,
     }
 }
 
@@ -127,4 +177,19 @@ diesel::table! {
 
 diesel::joinable!(refresh_tokens -> sessions (session_id));
 diesel::joinable!(credentials -> users (user_id));
-diesel::allow_tables_to_appear_in_same_query!(entries, users, credentials, sessions, ways_back, refresh_tokens, keys, refusals, articles);
+diesel::joinable!(exchanged_sessions -> clients (client_id));
+diesel::joinable!(client_sessions -> clients (client_id));
+diesel::allow_tables_to_appear_in_same_query!(
+    entries,
+    users,
+    credentials,
+    sessions,
+    ways_back,
+    refresh_tokens,
+    keys,
+    refusals,
+    articles,
+    clients,
+    exchanged_sessions,
+    client_sessions
+);

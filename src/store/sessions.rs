@@ -8,13 +8,15 @@ use super::conn::{Conn, Lock};
 use super::entries;
 use super::error::OrDomain as _;
 use super::schema::{keys, refresh_tokens, sessions, users, ways_back};
+use super::token_sessions::{read_terms, write_audiences};
 use crate::domain::Time;
+use crate::domain::client::ClientId;
 use crate::domain::error::Result;
 use crate::domain::history::NewEntry;
 use crate::domain::ids::{SessionId, UserId};
 use crate::domain::impersonation::{End, EndCause, Grant, Impersonation, ImpersonationStatus, Mode};
 use crate::domain::page::{Page, PageRequest};
-use crate::domain::session::{ActingAs, Ended, Kind, Session};
+use crate::domain::session::{ActingAs, Ended, Kind, Session, TokenTerms};
 use crate::domain::text::{Reason, RestoreChallenge, Ticket};
 
 diesel::alias!(
@@ -30,6 +32,8 @@ pub struct NewSession {
     pub id: SessionId,
     pub subject: UserId,
     pub acting: Option<NewActing>,
+    /// What the token endpoint lays down, where a client starts it.
+    pub terms: Option<TokenTerms>,
     pub client_ip: Option<String>,
     pub user_agent: Option<String>,
     pub started_at: Time,
@@ -57,6 +61,9 @@ pub fn insert(conn: &mut Conn, session: &NewSession, entry: &NewEntry) -> Result
             sessions::mode.eq(acting.map(|acting| acting.grant.mode.as_str())),
             sessions::reason.eq(acting.and_then(|acting| acting.grant.reason.as_ref()).map(Reason::as_str)),
             sessions::ticket.eq(acting.and_then(|acting| acting.grant.ticket.as_ref()).map(Ticket::as_str)),
+            sessions::client_id.eq(session.terms.as_ref().map(|terms| terms.client.to_string())),
+            sessions::scope.eq(session.terms.as_ref().map(|terms| terms.scope.to_string())),
+            sessions::audience.eq(session.terms.as_ref().map(|terms| write_audiences(&terms.audiences))),
             sessions::client_ip.eq(session.client_ip.as_deref()),
             sessions::user_agent.eq(session.user_agent.as_deref()),
             sessions::started_at.eq(session.started_at.naive_utc()),
@@ -82,6 +89,9 @@ struct Row {
     subject: PrincipalRow,
     actor: Option<PrincipalRow>,
     original: Option<(String, Option<NaiveDateTime>, NaiveDateTime)>,
+    client_id: Option<String>,
+    scope: Option<String>,
+    audience: Option<String>,
     key_is_retired: Option<bool>,
 }
 
@@ -97,14 +107,21 @@ impl Row {
             })),
             _ => Kind::Own,
         };
+        let terms = match (self.client_id, self.scope, self.audience) {
+            (Some(client), Some(scope), Some(audience)) => Some(read_terms(&client, &scope, &audience)?),
+            _ => None,
+        };
+        let mut subject = columns::principal(self.subject)?;
+        subject.scope = terms.as_ref().map(|terms| terms.scope);
         Ok(Session {
             id: columns::session_id(&self.id)?,
-            subject: columns::principal(self.subject)?,
+            subject,
             kind,
             started_at: columns::time(self.started_at),
             expires_at: columns::time(self.expires_at),
             last_used_at: columns::time(self.last_used_at),
             ended: ended(self.ended_at, self.end_cause.as_deref())?,
+            terms,
         })
     }
 }
@@ -159,6 +176,9 @@ pub fn find_presented(conn: &mut Conn, id: SessionId, kid: &str, lock: Lock) -> 
             subjects.fields((users::id, users::email, users::display_name, users::role, users::status)),
             actors.fields((users::id, users::email, users::display_name, users::role, users::status)).nullable(),
             originals.fields((sessions::id, sessions::ended_at, sessions::expires_at)).nullable(),
+            sessions::client_id,
+            sessions::scope,
+            sessions::audience,
             keys::table.find(kid).select(keys::retired_at.is_not_null()).single_value(),
         ))
         .first(conn)
@@ -216,6 +236,8 @@ pub enum Open {
     Of(UserId),
     /// Impersonations by this user.
     By(UserId),
+    /// Impersonations that this client started.
+    Through(ClientId),
 }
 
 /// The sessions of that kind whose rows are open, oldest first, locked for their end.
@@ -226,6 +248,7 @@ pub fn lock_open(conn: &mut Conn, which: Open) -> Result<Vec<SessionId>> {
         Open::From(session) => query.filter(sessions::original_session_id.eq(session.to_string())),
         Open::Of(user) => query.filter(sessions::actor_id.is_not_null()).filter(sessions::subject_id.eq(user.to_string())),
         Open::By(user) => query.filter(sessions::actor_id.is_not_null()).filter(sessions::actor_id.eq(user.to_string())),
+        Open::Through(client) => query.filter(sessions::client_id.eq(client.to_string())),
     };
     let ids: Vec<String> = query.load(conn).or_domain()?;
     if let Conn::Postgres(conn) = conn {

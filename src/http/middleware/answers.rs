@@ -20,6 +20,7 @@ use crate::domain::text::is_sane_request_id;
 use crate::http::connection::Watch;
 use crate::http::extract::TrustedProxies;
 use crate::http::metrics::Metrics;
+use crate::http::oauth::Written;
 use crate::http::problem::{PROBLEM_JSON, Problem, Result};
 use crate::http::request::RequestInfo;
 use crate::http::routing::Routes;
@@ -142,6 +143,9 @@ fn problem_in<B>(response: &HttpResponse<B>) -> Option<Problem> {
     if let Some(problem) = response.extensions().get::<Problem>() {
         return Some(problem.clone());
     }
+    if response.extensions().get::<Written>().is_some() {
+        return None;
+    }
     let status = response.status();
     let is_error = status.is_client_error() || status.is_server_error();
     let is_written = || response.headers().get(header::CONTENT_TYPE).is_some_and(|value| value == PROBLEM_JSON);
@@ -207,9 +211,9 @@ impl Exchange {
             set(header::CACHE_CONTROL, "no-store");
         }
         if let Some(identity) = self.info.identity()
-            && let Some(actor) = identity.actor
+            && let (Some(subject), Some(actor)) = (identity.subject, identity.actor)
         {
-            set(ACTAS_SUBJECT, &identity.subject.to_string());
+            set(ACTAS_SUBJECT, &subject.to_string());
             set(ACTAS_ACTOR, &actor.to_string());
         }
     }
@@ -221,7 +225,8 @@ impl Exchange {
         tracing::info!(
             target: "actas::access",
             request_id = self.info.id(),
-            subject = identity.map(|identity| display(identity.subject)),
+            subject = identity.and_then(|identity| identity.subject).map(display),
+            client = identity.and_then(|identity| identity.client).map(display),
             actor = identity.and_then(|identity| identity.actor).map(display),
             impersonation_id = identity.and_then(|identity| identity.impersonation_id).map(display),
             route,

@@ -22,13 +22,16 @@ use crate::service::{impersonations, sessions};
 #[utoipa::path(tag = "me", security(("bearer" = [])), responses((status = 200, description = "The session of the request", body = Session)))]
 #[get("/v1/me")]
 pub async fn get_me(auth: Authorized<GetMe>) -> Result<HttpResponse> {
-    let session = auth.caller.identity()?.session();
-    let expires_at = match session.acting_as() {
-        // The row is exact; the token counts whole seconds.
-        Some(_) => session.expires_at,
-        None => Time::from_timestamp(auth.caller.token.claims.exp, 0).ok_or_else(|| Error::internal("a token's expiry is no time"))?,
+    let identity = auth.caller.identity()?;
+    let expires_at = match (identity.exchange(), identity.actor()) {
+        // The rows are exact; the token counts whole seconds.
+        (Some(exchange), _) => exchange.expires_at,
+        (None, Some(_)) => identity.session().expires_at,
+        (None, None) => {
+            Time::from_timestamp(auth.caller.token.claims.exp, 0).ok_or_else(|| Error::internal("a token's expiry is no time"))?
+        }
     };
-    Ok(HttpResponse::Ok().json(Session::new(session, expires_at, auth.now())))
+    Ok(HttpResponse::Ok().json(Session::new(identity, expires_at, auth.now())))
 }
 
 /// How much of a listing.

@@ -5,6 +5,8 @@ pub mod auth;
 pub mod history;
 pub mod impersonations;
 pub mod me;
+pub mod metadata;
+pub mod oauth;
 pub mod ops;
 pub mod users;
 pub mod well_known;
