@@ -26,6 +26,7 @@ api_tests! {
     the_newest_key_signs_whatever_the_clock_said,
     a_retired_keys_tokens_are_dead_at_once,
     [postgres] a_retired_keys_tokens_are_dead_on_every_instance,
+    a_narrower_token_is_signed_and_dies_as_any_other,
     retiring_a_key_ends_what_its_tokens_started,
     no_start_slips_past_a_retirement,
     the_key_that_signs_is_not_retired,
@@ -279,6 +280,36 @@ fn a_retired_keys_tokens_are_dead_on_every_instance(office: &Office) {
     }
     let refreshed = other.anonymous().post("/v1/auth/refresh", json!({ "refresh_token": author.refresh_token }));
     office.anonymous().with_token(&access_token(refreshed)).get("/v1/me").expect(200);
+}
+
+fn a_narrower_token_is_signed_and_dies_as_any_other(office: &Office) {
+    let author = office.author();
+    let exchanged = |token: &str| {
+        let form = [
+            ("grant_type", "urn:ietf:params:oauth:grant-type:token-exchange"),
+            ("client_id", "actas"),
+            ("subject_token", token),
+            ("subject_token_type", "urn:ietf:params:oauth:token-type:access_token"),
+        ];
+        let form = form.map(|(name, value)| format!("{name}={value}")).join("&");
+        office.anonymous().request("POST", "/oauth/token").body("application/x-www-form-urlencoded", form).send()
+    };
+    let old = kid(&author.access_token);
+    let by_old = access_token(exchanged(&author.access_token));
+    assert_eq!(kid(&by_old), old);
+    let new = rotate(office);
+    office.restart();
+    let by_new = access_token(exchanged(&author.access_token));
+    assert_eq!(kid(&by_new), new);
+    for token in [&by_old, &by_new] {
+        office.anonymous().with_token(token).get("/v1/me").expect(200);
+    }
+    retire(office, &old).expect(0);
+    is_dead(&by_old, office);
+    for token in [&author.access_token, &by_old] {
+        assert_eq!(exchanged(token).expect(400).str("error"), "invalid_request");
+    }
+    office.anonymous().with_token(&by_new).get("/v1/me").expect(200);
 }
 
 fn retiring_a_key_ends_what_its_tokens_started(office: &Office) {
