@@ -13,6 +13,7 @@ macro_rules! help {
 mod database;
 mod demo;
 mod healthcheck;
+mod keys;
 mod migrate;
 mod openapi;
 mod output;
@@ -73,6 +74,7 @@ enum Command {
     Migrate(migrate::Migrate),
     User(user::User),
     Session(session::Session),
+    Keys(keys::Keys),
     Openapi(openapi::Openapi),
     Healthcheck(healthcheck::Healthcheck),
 }
@@ -111,6 +113,7 @@ impl Cli {
             Some(Command::Migrate(command)) => command.run(),
             Some(Command::User(command)) => command.run(),
             Some(Command::Session(command)) => command.run(),
+            Some(Command::Keys(command)) => command.run(),
             Some(Command::Openapi(command)) => command.run(),
             Some(Command::Healthcheck(command)) => command.run(),
         }

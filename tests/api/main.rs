@@ -23,6 +23,7 @@ mod examples;
 mod harness_holds;
 mod history;
 mod impersonation;
+mod keys;
 mod login;
 mod logs;
 mod matrix;
@@ -49,6 +50,7 @@ fn main() -> std::process::ExitCode {
         ("harness_holds", harness_holds::all()),
         ("history", history::all()),
         ("impersonation", impersonation::all()),
+        ("keys", keys::all()),
         ("login", login::all()),
         ("logs", logs::all()),
         ("matrix", matrix::all()),
