@@ -17,7 +17,7 @@ use crate::domain::error::{Error, Result};
 use crate::domain::history::NewEntry;
 use crate::domain::identity::Ctx;
 use crate::store::keys::{self, KeyRow};
-use crate::store::{Conn, Db, sessions};
+use crate::store::{Conn, Db, sessions, token_sessions};
 
 pub use crate::auth::keys::PublicHalf;
 
@@ -243,7 +243,7 @@ pub enum Retirement {
 }
 
 /// Retires a key for good. Its tokens are dead at once, everywhere; impersonations that were started with one of them end, because their
-/// way back is closed. Sessions live on, and a refresh gives a token by the key that signs.
+/// way back is closed, and tokens that were made of one of them. Sessions live on, and a refresh gives a token by the key that signs.
 ///
 /// # Errors
 /// Where the database says no.
@@ -265,6 +265,7 @@ pub fn retire(tx: &mut Tx<'_>, kid: &str) -> Result<Retirement> {
     keys::retire(tx.conn, kid, tx.ctx.now, &NewEntry::key_retired(&tx.ctx, kid))?;
     ending::end_started_with(tx, kid)?;
     sessions::close_ways_back_of_key(tx.conn, kid)?;
+    token_sessions::end_all_of_key(tx.conn, kid, tx.ctx.now)?;
     let ended = tx.events.iter().filter(|event| matches!(event, Event::ImpersonationEnded(_)));
     Ok(Retirement::Done { impersonations: ended.count() })
 }

@@ -6,7 +6,7 @@
 use chrono::Duration;
 
 use super::ending;
-use super::gate::{Caller, Holder, Presented, check_standing, check_token, find_holder, identity};
+use super::gate::{Caller, Holder, Presented, check_standing, check_token, find_holder, identity, invalid_token};
 use super::grants::Grant;
 use super::keys::signer;
 use super::office::{Client as Sender, Event, Office};
@@ -24,7 +24,7 @@ use crate::domain::operation::{EXCHANGE_TOKEN, Operation as _, StartImpersonatio
 use crate::domain::scope::Scope;
 use crate::domain::session::{ClientSession, Exchange, Kind, Session, Standing, TokenStanding, TokenTerms};
 use crate::store::clients::SecretHashes;
-use crate::store::{Conn, Lock, clients, entries, sessions, token_sessions};
+use crate::store::{Conn, Lock, clients, entries, keys, sessions, token_sessions};
 
 /// How many audiences one token may have.
 const MAX_AUDIENCES: usize = 10;
@@ -54,6 +54,16 @@ pub struct Narrowing {
     pub targets: Targets,
     /// Cut to the presented token's remaining life.
     pub duration_seconds: Option<u32>,
+}
+
+/// What is asked of the start of an impersonation.
+#[derive(Debug)]
+pub struct StartByExchange<'a> {
+    /// The administrator's own access token.
+    pub actor_token: &'a str,
+    /// As whom to act.
+    pub subject: UserId,
+    pub request: StartRequest,
 }
 
 /// What is known of a token that counts (RFC 7662 §2.2).
@@ -227,16 +237,14 @@ impl Office {
     pub async fn start_by_exchange(
         &self,
         client: &Client,
-        actor_token: &str,
-        subject: UserId,
-        start: StartRequest,
+        start: StartByExchange<'_>,
         asked: Narrowing,
         sender: &Sender,
         now: Time,
     ) -> Result<Issued> {
         require_grant(client, ClientGrant::Impersonate)?;
         let refused = |error| refuse_token("actor_token", error);
-        let presented = self.present(actor_token, now).await.map_err(refused)?;
+        let presented = self.present(start.actor_token, now).await.map_err(refused)?;
         let (id, token_client) = (client.id, presented.token.claims.client_id);
         self.db.read(move |conn| require_presenter(conn, token_client, id)).await?;
         // Before anything is refused and recorded: whether the client could have such a token at all.
@@ -245,7 +253,7 @@ impl Office {
         let caller = self.admit(presented, requirements, now, sender.request_id.clone()).await.map_err(refused)?;
         let through = Through { client: id, token_client, ours: self.our_audience(), scope: asked.scope, targets: asked.targets };
         let Grant { access_token, expires_at, session, .. } =
-            self.start_through(&caller, subject, start, Some(through)).await.map_err(refused)?;
+            self.start_through(&caller, start.subject, start.request, Some(through)).await.map_err(refused)?;
         self.tell_issued(ClientGrant::Impersonate);
         Ok(Issued { access_token, expires_at, scope: session.subject.rights() })
     }
@@ -303,8 +311,12 @@ impl Office {
                 ended_at: None,
                 client_is_active: true,
             };
+            // Retiring the key waits for this, and then ends it; or was first.
+            if !keys::hold(tx.conn, &token.kid)? {
+                return Err(invalid_token());
+            }
             let entry = NewEntry::session_exchanged(&tx.ctx, &exchange, identity.sid());
-            token_sessions::insert_exchange(tx.conn, &exchange, identity.session().id, &entry)?;
+            token_sessions::insert_exchange(tx.conn, &exchange, identity.session().id, &token.kid, &entry)?;
             Ok((identity, exchange, signer(tx.conn, algorithm)?))
         })
         .await

@@ -29,14 +29,15 @@ pub(super) fn read_terms(client: &str, scope: &str, audience: &str) -> Result<To
     })
 }
 
-/// Opens the session of a narrower token, which hangs on `session`. The entry comes first.
-pub fn insert_exchange(conn: &mut Conn, exchange: &Exchange, session: SessionId, entry: &NewEntry) -> Result<()> {
+/// Opens the session of a narrower token, which hangs on `session` and was made of a token by the key `source_kid`. The entry comes first.
+pub fn insert_exchange(conn: &mut Conn, exchange: &Exchange, session: SessionId, source_kid: &str, entry: &NewEntry) -> Result<()> {
     entries::append(conn, entry)?;
     diesel::insert_into(exchanged_sessions::table)
         .values((
             exchanged_sessions::id.eq(exchange.id.to_string()),
             exchanged_sessions::session_id.eq(session.to_string()),
             exchanged_sessions::parent_id.eq(exchange.parent.map(|id| id.to_string())),
+            exchanged_sessions::source_kid.eq(source_kid),
             exchanged_sessions::client_id.eq(exchange.terms.client.to_string()),
             exchanged_sessions::scope.eq(exchange.terms.scope.to_string()),
             exchanged_sessions::audience.eq(write_audiences(&exchange.terms.audiences)),
@@ -167,6 +168,17 @@ pub fn end_all_of_client(conn: &mut Conn, client: ClientId, now: Time) -> Result
     let own = client_sessions::table.filter(client_sessions::client_id.eq(&client)).filter(client_sessions::ended_at.is_null());
     let own = diesel::update(own).set(client_sessions::ended_at.eq(Some(now.naive_utc()))).execute(conn).or_domain()?;
     Ok(exchanged + own)
+}
+
+/// Ends every open exchanged session that was made of a token by this key, and all that were made from them: whoever had the key could have forged that token.
+pub fn end_all_of_key(conn: &mut Conn, kid: &str, now: Time) -> Result<usize> {
+    let ids: Vec<String> = exchanged_sessions::table
+        .filter(exchanged_sessions::source_kid.eq(kid))
+        .filter(exchanged_sessions::ended_at.is_null())
+        .select(exchanged_sessions::id)
+        .load(conn)
+        .or_domain()?;
+    end_exchanges(conn, ids, now)
 }
 
 /// One query a generation, not one a row.

@@ -28,7 +28,8 @@ pub fn all() -> Vec<ApiTest> {
         test("the_service_in_rust_accepts_whom_it_must_and_refuses_the_rest", Language::Rust),
         test("the_service_in_node_accepts_whom_it_must_and_refuses_the_rest", Language::Node),
         test("the_service_in_python_accepts_whom_it_must_and_refuses_the_rest", Language::Python),
-        the_snippets_of_the_documentation_are_the_services_own.into_api_test("the_snippets_of_the_documentation_are_the_services_own", &["sqlite"]),
+        the_snippets_of_the_documentation_are_the_services_own
+            .into_api_test("the_snippets_of_the_documentation_are_the_services_own", &["sqlite"]),
     ]
 }
 
@@ -275,7 +276,15 @@ fn a_service_accepts_whom_it_must_and_refuses_the_rest(language: Language) {
     claim("past", "exp", json!(1));
     claim("as text", "exp", json!("99999999999"));
     claim("in the far future", "nbf", json!(99_999_999_999_i64));
-    for act in [json!("x"), Value::Null, json!({}), json!([ADA]), json!({ "sub": "" }), json!({ "sub": 1 }), json!({ "sub": ED, "act": { "sub": ADA } })] {
+    for act in [
+        json!("x"),
+        Value::Null,
+        json!({}),
+        json!([ADA]),
+        json!({ "sub": "" }),
+        json!({ "sub": 1 }),
+        json!({ "sub": ED, "act": { "sub": ADA } }),
+    ] {
         claim(&act.to_string(), "act", act.clone());
     }
     for name in ["iss", "sub", "aud", "exp", "client_id"] {

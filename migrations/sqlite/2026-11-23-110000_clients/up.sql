@@ -53,6 +53,8 @@ CREATE TABLE exchanged_sessions (
     -- The exchanged session whose token was presented, where it was one.
     parent_id  TEXT,
     client_id  TEXT      NOT NULL REFERENCES clients (id),
+    -- The key of the token that was presented: when it is retired, this ends too.
+    source_kid TEXT      NOT NULL,
     scope      TEXT      NOT NULL,
     audience   TEXT      NOT NULL,
     started_at TIMESTAMP NOT NULL,
@@ -63,6 +65,7 @@ CREATE TABLE exchanged_sessions (
 CREATE INDEX exchanged_sessions_by_session ON exchanged_sessions (session_id);
 CREATE INDEX exchanged_sessions_by_parent ON exchanged_sessions (parent_id) WHERE parent_id IS NOT NULL;
 CREATE INDEX exchanged_sessions_open_by_client ON exchanged_sessions (client_id) WHERE ended_at IS NULL;
+CREATE INDEX exchanged_sessions_open_by_key ON exchanged_sessions (source_kid) WHERE ended_at IS NULL;
 CREATE INDEX exchanged_sessions_by_expiry ON exchanged_sessions (expires_at);
 
 -- Tokens of clients themselves, without a user. Rows past their expiry are deleted.
@@ -90,7 +93,7 @@ BEGIN SELECT RAISE(ABORT, 'actas: an exchanged session must be new, have its ent
 CREATE TRIGGER exchanged_sessions_check_update BEFORE UPDATE ON exchanged_sessions
 WHEN OLD.ended_at IS NOT NULL OR NEW.id <> OLD.id OR NEW.rowid <> OLD.rowid OR NEW.session_id <> OLD.session_id
     OR NEW.parent_id IS NOT OLD.parent_id OR NEW.client_id <> OLD.client_id OR NEW.scope <> OLD.scope OR NEW.audience <> OLD.audience
-    OR NEW.started_at <> OLD.started_at OR NEW.expires_at <> OLD.expires_at OR NEW.entry_id <> OLD.entry_id
+    OR NEW.started_at <> OLD.started_at OR NEW.expires_at <> OLD.expires_at OR NEW.entry_id <> OLD.entry_id OR NEW.source_kid <> OLD.source_kid
 BEGIN SELECT RAISE(ABORT, 'actas: a session that ended stays so, and what it was started with does not change'); END;
 CREATE TRIGGER client_sessions_check_insert BEFORE INSERT ON client_sessions
 WHEN EXISTS (SELECT 1 FROM client_sessions WHERE id = NEW.id OR entry_id = NEW.entry_id OR rowid = NEW.rowid)
