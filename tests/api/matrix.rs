@@ -32,7 +32,7 @@ const NO_START: &str = "impersonation_refused";
 /// The article is the author's, under review by the editor; whoever impersonates acts as that editor, and the user in a path is the other author.
 /// The session and the impersonation in a path belong to nobody who asks, but for the administrator who started it.
 #[rustfmt::skip]
-const TABLE: [Row; 30] = [
+const TABLE: [Row; 35] = [
     // method and path                              anonymous  author    other     editor    other     support   admin     acting    reading   ended
     ("GET",    "/healthz",                         ["200",     "200",    "200",    "200",    "200",    "200",    "200",    "200",    "200",    "200"]),
     ("GET",    "/readyz",                          ["200",     "200",    "200",    "200",    "200",    "200",    "200",    "200",    "200",    "200"]),
@@ -56,6 +56,11 @@ const TABLE: [Row; 30] = [
     ("PATCH",  "/v1/users/{user}",                 [NONE,      PERM,     PERM,     PERM,     PERM,     PERM,     "200",    WITHHELD, WITHHELD, ENDED]),
     ("POST",   "/v1/users/{bystander}/setup-token", [NONE,     PERM,     PERM,     PERM,     PERM,     PERM,     "201",    WITHHELD, WITHHELD, ENDED]),
     ("DELETE", "/v1/users/{bystander}/sessions",   [NONE,      PERM,     PERM,     PERM,     PERM,     PERM,     "204",    WITHHELD, WITHHELD, ENDED]),
+    ("GET",    "/v1/clients",                      [NONE,      PERM,     PERM,     PERM,     PERM,     PERM,     "200",    WITHHELD, WITHHELD, ENDED]),
+    ("POST",   "/v1/clients",                      [NONE,      PERM,     PERM,     PERM,     PERM,     PERM,     "201",    WITHHELD, WITHHELD, ENDED]),
+    ("GET",    "/v1/clients/{client}",             [NONE,      PERM,     PERM,     PERM,     PERM,     PERM,     "200",    WITHHELD, WITHHELD, ENDED]),
+    ("PATCH",  "/v1/clients/{client}",             [NONE,      PERM,     PERM,     PERM,     PERM,     PERM,     "200",    WITHHELD, WITHHELD, ENDED]),
+    ("POST",   "/v1/clients/{client}/secret",      [NONE,      PERM,     PERM,     PERM,     PERM,     PERM,     "201",    WITHHELD, WITHHELD, ENDED]),
     ("GET",    "/v1/articles",                     [NONE,      "200",    "200",    "200",    "200",    "200",    "200",    "200",    "200",    ENDED]),
     ("POST",   "/v1/articles",                     [NONE,      "201",    "201",    "201",    "201",    PERM,     PERM,     "201",    READ,     ENDED]),
     ("GET",    "/v1/articles/{article}",           [NONE,      "200",    HIDDEN,   "200",    HIDDEN,   "200",    "200",    "200",    "200",    ENDED]),
@@ -113,6 +118,8 @@ fn body_of(method: &str, path: &str, cast: &Cast, number: usize) -> Value {
         ("POST", "/v1/users") => json!({ "email": format!("new.{number}@example.org"), "display_name": "New", "role": "author" }),
         ("POST", path) if path.ends_with("/impersonate") => json!({ "reason": "the matrix" }),
         ("PATCH", path) if path.starts_with("/v1/users/") => json!({ "display_name": format!("Renamed {number}") }),
+        ("POST", "/v1/clients") => json!({ "name": format!("Client {number}") }),
+        ("PATCH", path) if path.starts_with("/v1/clients/") => json!({ "name": format!("Renamed {number}") }),
         ("POST", "/v1/articles") => json!({ "title": "New", "abstract": "", "body": "" }),
         ("PATCH", path) if path.starts_with("/v1/articles/") => json!({ "title": format!("Edited {number}") }),
         ("POST", path) if path.ends_with("/actions") => json!({ "action": "request_revision" }),
@@ -139,6 +146,7 @@ fn every_operation_answers_everyone_as_the_table_says(office: &Office) {
         &cast.ended,
     ];
     let session = cast.bystander.session_id.clone();
+    let client = cast.admin.post("/v1/clients", json!({ "name": "Archive" })).expect(201).str("id").to_owned();
     let mut article = cast.article();
     let mut number = 0;
     let mut wrong = Vec::new();
@@ -159,6 +167,7 @@ fn every_operation_answers_everyone_as_the_table_says(office: &Office) {
                 .replace("{impersonation}", &impersonation)
                 .replace("{user}", &cast.other_author.id)
                 .replace("{bystander}", &cast.bystander.id)
+                .replace("{client}", &client)
                 .replace("{article}", &article);
             let body = body_of(method, template, &cast, number);
             let request = caller.request(method, &path);
@@ -210,7 +219,7 @@ fn every_operation_of_the_document_has_a_row(_office: &Office) {
         }
     }
     let named = |template: &str| {
-        let names = ["{session}", "{impersonation}", "{user}", "{bystander}", "{article}"];
+        let names = ["{session}", "{impersonation}", "{user}", "{bystander}", "{client}", "{article}"];
         names.iter().fold(template.to_owned(), |path, name| path.replace(name, "{id}"))
     };
     let tried: BTreeSet<_> = TABLE.iter().map(|(method, path, _)| ((*method).to_owned(), named(path))).collect();
