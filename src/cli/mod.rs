@@ -10,6 +10,7 @@ macro_rules! help {
     };
 }
 
+mod client;
 mod database;
 mod demo;
 mod healthcheck;
@@ -72,6 +73,8 @@ enum Command {
     Demo(Box<demo::Demo>),
     Migrate(migrate::Migrate),
     User(user::User),
+    #[command(alias = "clients")]
+    Client(client::Client),
     Session(session::Session),
     Openapi(openapi::Openapi),
     Healthcheck(healthcheck::Healthcheck),
@@ -110,6 +113,7 @@ impl Cli {
             Some(Command::Demo(command)) => command.run(),
             Some(Command::Migrate(command)) => command.run(),
             Some(Command::User(command)) => command.run(),
+            Some(Command::Client(command)) => command.run(),
             Some(Command::Session(command)) => command.run(),
             Some(Command::Openapi(command)) => command.run(),
             Some(Command::Healthcheck(command)) => command.run(),

@@ -51,36 +51,36 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What became of a program.
 #[derive(Debug)]
-struct Ran {
-    status: Option<i32>,
-    stdout: String,
-    stderr: String,
+pub(super) struct Ran {
+    pub(super) status: Option<i32>,
+    pub(super) stdout: String,
+    pub(super) stderr: String,
 }
 
 impl Ran {
     #[track_caller]
-    fn expect(self, status: i32) -> Self {
+    pub(super) fn expect(self, status: i32) -> Self {
         assert_eq!(self.status, Some(status), "{self:#?}");
         self
     }
 
     /// What was printed, which must be one line of JSON.
     #[track_caller]
-    fn json(&self) -> Value {
+    pub(super) fn json(&self) -> Value {
         assert_eq!(self.stdout.lines().count(), 1, "{self:#?}");
         serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error}: {self:#?}"))
     }
 
     /// What was printed, which must be one line.
     #[track_caller]
-    fn line(&self) -> &str {
+    pub(super) fn line(&self) -> &str {
         assert_eq!(self.stdout.lines().count(), 1, "{self:#?}");
         self.stdout.trim_end()
     }
 }
 
 /// Runs a program to its end with this standard input.
-fn run(mut command: Command, input: &[u8]) -> Ran {
+pub(super) fn run(mut command: Command, input: &[u8]) -> Ran {
     let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     // Who doesn't read may be gone already.
     let _ = child.stdin.take().unwrap().write_all(input);
@@ -93,14 +93,14 @@ fn run(mut command: Command, input: &[u8]) -> Ran {
 }
 
 /// The program on the database of `url`, with cheap hashes.
-fn on(url: &str, arguments: &[&str]) -> Command {
+pub(super) fn on(url: &str, arguments: &[&str]) -> Command {
     let mut command = actas(arguments);
     command.env("ACTAS_DATABASE_URL", url).env("ACTAS_BCRYPT_COST", "4");
     command
 }
 
 /// Runs a command on the office's database, beside its server.
-fn command(office: &Office, arguments: &[&str]) -> Ran {
+pub(super) fn command(office: &Office, arguments: &[&str]) -> Ran {
     run(on(office.database_url(), arguments), b"")
 }
 
@@ -179,7 +179,7 @@ fn log_in(base_url: &str, email: &str, password: &str) -> (u16, Value) {
 
 // What holds for every command.
 
-const COMMANDS: [&[&str]; 11] = [
+const COMMANDS: [&[&str]; 17] = [
     &["serve"],
     &["demo"],
     &["migrate"],
@@ -188,6 +188,12 @@ const COMMANDS: [&[&str]; 11] = [
     &["user", "show"],
     &["user", "set-password"],
     &["user", "disable"],
+    &["client", "create"],
+    &["client", "list"],
+    &["client", "show"],
+    &["client", "update"],
+    &["client", "rotate-secret"],
+    &["client", "disable"],
     &["session", "end"],
     &["openapi"],
     &["healthcheck"],
