@@ -241,7 +241,13 @@ pub fn assemble(config: &Config, clock: Clock, office: Office, metrics: Arc<Metr
     let Sockets { api: (listener, address), ops } = sockets;
     let http = &config.http;
     let path_prefix = config.tokens.public_url.splitn(4, '/').nth(3).map(|path| format!("/{path}")).unwrap_or_default();
-    let state = State { office: Arc::clone(&office), clock: clock.clone(), metrics: Arc::clone(&metrics), path_prefix: path_prefix.into() };
+    let state = State {
+        office: Arc::clone(&office),
+        clock: clock.clone(),
+        metrics: Arc::clone(&metrics),
+        path_prefix: path_prefix.into(),
+        public_url: config.tokens.public_url.trim_end_matches('/').into(),
+    };
     let layers = Layers {
         limits: Limits { body_bytes: http.max_body_bytes, body_time: http.body_timeout, handling_time: http.handling_timeout },
         origins: Origins { exact: http.cors.exact.clone(), any_localhost: http.cors.any_localhost },

@@ -15,7 +15,7 @@ use super::assembly::{Layers, layered};
 use super::caller::State;
 use super::document;
 use super::problem::Problem;
-use super::routes::{articles, auth, clients, history, impersonations, me, ops, users};
+use super::routes::{articles, auth, clients, history, impersonations, me, metadata, oauth, ops, users};
 use super::server::{self, ServerSettings};
 use crate::domain::error::Code;
 
@@ -54,6 +54,10 @@ macro_rules! api {
             .service(articles::act_on_article)
             .service(history::list_article_history)
             .service(history::list_history)
+            .service(oauth::issue_token)
+            .service(oauth::introspect_token)
+            .service(oauth::revoke_token)
+            .service(metadata::get_metadata)
     };
 }
 
@@ -101,6 +105,7 @@ pub fn serve(listener: TcpListener, scope: Scope, state: State, layers: Layers, 
                 routes
                     .app_data(text)
                     .service(web::resource("/openapi.json").route(web::get().to(get_document)).default_service(web::to(refuse_method)))
+                    .service(web::resource(format!("{}/{{path:.*}}", metadata::PATH)).route(web::get().to(metadata::get_metadata_of_path)))
                     .service(web::resource("/docs").route(web::get().to(to_docs)))
                     .service(user_interface());
             }

@@ -30,6 +30,8 @@ pub struct State {
     pub metrics: Arc<Metrics>,
     /// The path of the public URL, under which a proxy may serve Actas; empty at the root.
     pub path_prefix: Arc<str>,
+    /// The address by which clients reach Actas, without a slash at its end.
+    pub public_url: Arc<str>,
 }
 
 impl State {

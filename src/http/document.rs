@@ -35,7 +35,7 @@ token. Whatever is done in between has two names in the history.
 Every error is a problem (RFC 9457) whose `code` says what went wrong; treat one that you don't know by its status. Ignore members of answers that you don't \
 know. An address that does not know a method answers 405 `method_not_allowed` with `Allow`, an unknown address 404 `not_found`.";
 
-const TAGS: [(&str, &str); 8] = [
+const TAGS: [(&str, &str); 9] = [
     ("auth", "Logging in and out, and staying logged in"),
     ("me", "Oneself: who am I, and as whom; my sessions; who was in my account"),
     ("impersonations", "Acting as a user: starting, watching, ending"),
@@ -43,6 +43,7 @@ const TAGS: [(&str, &str); 8] = [
     ("clients", "The programs that may ask for tokens"),
     ("articles", "Articles and the editorial workflow"),
     ("history", "Who did what, when, and who it really was"),
+    ("oauth", "For standard OAuth clients: tokens for other services, narrower ones, and whether one still counts"),
     ("ops", "For whoever runs it: alive, ready, metrics"),
 ];
 
@@ -82,6 +83,11 @@ fn add_common(components: &mut Components) {
         .bearer_format("JWT")
         .description(Some("The `access_token` of a grant, in the `Authorization` header and nowhere else."));
     components.add_security_scheme("bearer", SecurityScheme::Http(bearer.build()));
+    let client = HttpBuilder::new().scheme(HttpAuthScheme::Basic).description(Some(
+        "A client's id and secret, each form-encoded (RFC 6749 section 2.3.1). Or `client_id` and `client_secret` in the body; or, for the public client \
+         `actas`, `client_id` alone.",
+    ));
+    components.add_security_scheme("client", SecurityScheme::Http(client.build()));
     let mut schemas = vec![(ProblemDocument::name().into_owned(), ProblemDocument::schema())];
     ProblemDocument::schemas(&mut schemas);
     components.schemas.extend(schemas);
@@ -108,6 +114,9 @@ fn complete_operation(path: &str, operation: &mut Operation, components: &mut Co
             add_headers(response, requirements.is_some());
         }
     }
+    if path.starts_with("/oauth/") {
+        complete_oauth(operation);
+    }
     let facts = Facts::of(path, operation);
     if facts.is_listing
         && let Some(RefOr::T(page)) = operation.responses.responses.get_mut("200")
@@ -122,6 +131,11 @@ fn complete_operation(path: &str, operation: &mut Operation, components: &mut Co
         by_status.entry(status(code)).or_default().push(code);
     }
     for (status, codes) in by_status {
+        if let Some(RefOr::T(own)) = operation.responses.responses.get_mut(status.as_str()) {
+            // The OAuth endpoints have refusals of their own kind beside those that every address has.
+            own.content.extend(problem_response(status, &codes, false).content);
+            continue;
+        }
         let name = response_name(&id, status, &codes);
         components.responses.entry(name.clone()).or_insert_with(|| problem_response(status, &codes, requirements.is_some()).into());
         operation.responses.responses.insert(status.as_str().to_owned(), Ref::from_response_name(&name).into());
@@ -162,6 +176,17 @@ fn complete_parameter(parameter: &mut Parameter) {
     }
 }
 
+/// The headers of RFC 6749 §5.
+fn complete_oauth(operation: &mut Operation) {
+    for (status, response) in &mut operation.responses.responses {
+        let RefOr::T(response) = response else { continue };
+        response.headers.insert("Cache-Control".to_owned(), text_header("Nobody may keep it", "no-store").into());
+        if status == "401" {
+            response.headers.insert("WWW-Authenticate".to_owned(), text_header("How to authenticate", "Basic realm=\"actas\"").into());
+        }
+    }
+}
+
 /// A body that may be left out is one that may not be there, and not one that may be null.
 fn complete_body(body: &mut RequestBody) {
     for content in body.content.values_mut() {
@@ -177,6 +202,7 @@ fn complete_body(body: &mut RequestBody) {
 /// What can be read from an operation's description of its input.
 struct Facts {
     is_api: bool,
+    is_oauth: bool,
     has_id: bool,
     has_body: bool,
     has_query: bool,
@@ -191,6 +217,7 @@ impl Facts {
         };
         Self {
             is_api: path.starts_with("/v1/"),
+            is_oauth: path.starts_with("/oauth/"),
             has_id: path.contains("{id}"),
             has_body: operation.request_body.is_some(),
             has_query: has(&|parameter| parameter.parameter_in == ParameterIn::Query),
@@ -207,12 +234,10 @@ impl Facts {
                 codes.extend(more);
             }
         };
-        add(self.is_api, &[Code::DatabaseUnavailable]);
+        add(self.is_api || self.is_oauth, &[Code::DatabaseUnavailable]);
         add(self.has_id, &[Code::NotFound]);
-        add(
-            self.has_body,
-            &[Code::UnknownField, Code::RequestTimeout, Code::PayloadTooLarge, Code::UnsupportedMediaType, Code::InvalidRequest],
-        );
+        add(self.has_body, &[Code::RequestTimeout, Code::PayloadTooLarge]);
+        add(self.has_body && !self.is_oauth, &[Code::UnknownField, Code::UnsupportedMediaType, Code::InvalidRequest]);
         add(self.has_query, &[Code::InvalidRequest]);
         add(self.has_precondition, &[Code::VersionMismatch]);
         add(

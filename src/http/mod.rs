@@ -6,7 +6,7 @@
 //! it reads them after its caller is known and permitted, so that a stranger learns 401 and not what a body should look like.
 //!
 //! **Architecture Invariant:** every error answer is a [`problem::ProblemDocument`], whoever made it: the handler, an
-//! extractor, actix, a time limit or a panic.
+//! extractor, actix, a time limit or a panic. The OAuth endpoints ([`oauth`]) refuse in the words of RFC 6749 §5.2 what a client can get wrong there.
 
 pub mod answer;
 pub mod app;
@@ -17,6 +17,7 @@ pub mod document;
 pub mod extract;
 pub mod metrics;
 pub mod middleware;
+pub mod oauth;
 pub mod problem;
 pub mod request;
 pub mod routes;

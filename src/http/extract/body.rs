@@ -125,7 +125,7 @@ fn is_utf8_if_said(parameters: &str) -> bool {
         .all(|(name, value)| !name.trim().eq_ignore_ascii_case("charset") || value.trim().trim_matches('"').eq_ignore_ascii_case("utf-8"))
 }
 
-async fn read_bytes(request: &HttpRequest, mut payload: Payload) -> Result<BytesMut> {
+pub(super) async fn read_bytes(request: &HttpRequest, mut payload: Payload) -> Result<BytesMut> {
     check_length(request)?;
     let limits = limits(request);
     let reading = async {

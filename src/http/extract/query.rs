@@ -76,7 +76,7 @@ pub(in crate::http) fn check_declared(query: &str, declared: &HashSet<String>) -
     Ok(())
 }
 
-fn pairs(query: &str) -> impl Iterator<Item = Result<Pair<'_>>> {
+pub(super) fn pairs(query: &str) -> impl Iterator<Item = Result<Pair<'_>>> {
     query.split('&').filter(|pair| !pair.is_empty()).map(|pair| {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
         let name = decode(name).ok_or_else(|| malformed("the query"))?;
@@ -91,7 +91,7 @@ fn malformed(place: &str) -> Problem {
 }
 
 /// Undoes percent-encoding, with `+` for a space; nothing if it is broken, is not UTF-8, or holds NUL.
-fn decode(text: &str) -> Option<Cow<'_, str>> {
+pub fn decode(text: &str) -> Option<Cow<'_, str>> {
     if !text.contains(['%', '+']) {
         return Some(Cow::Borrowed(text));
     }
@@ -111,7 +111,7 @@ fn hex(digit: u8) -> Option<u8> {
     char::from(digit).to_digit(16).and_then(|value| u8::try_from(value).ok())
 }
 
-type Pair<'a> = (Cow<'a, str>, Cow<'a, str>);
+pub(super) type Pair<'a> = (Cow<'a, str>, Cow<'a, str>);
 
 /// The pairs as serde reads them, whose errors know the parameter in which they arose.
 struct Parameters<'a> {

@@ -20,6 +20,7 @@ use crate::domain::text::is_sane_request_id;
 use crate::http::connection::Watch;
 use crate::http::extract::TrustedProxies;
 use crate::http::metrics::Metrics;
+use crate::http::oauth::Written;
 use crate::http::problem::{PROBLEM_JSON, Problem, Result};
 use crate::http::request::RequestInfo;
 use crate::http::routing::Routes;
@@ -141,6 +142,9 @@ fn held<B: MessageBody + 'static>(response: HttpResponse<EitherBody<B>>, unread:
 fn problem_in<B>(response: &HttpResponse<B>) -> Option<Problem> {
     if let Some(problem) = response.extensions().get::<Problem>() {
         return Some(problem.clone());
+    }
+    if response.extensions().get::<Written>().is_some() {
+        return None;
     }
     let status = response.status();
     let is_error = status.is_client_error() || status.is_server_error();

@@ -6,5 +6,7 @@ pub mod clients;
 pub mod history;
 pub mod impersonations;
 pub mod me;
+pub mod metadata;
+pub mod oauth;
 pub mod ops;
 pub mod users;
