@@ -78,13 +78,19 @@ fn refuse_token(parameter: &str, error: Error) -> Error {
     match error.code() {
         Code::Internal | Code::Overloaded | Code::DatabaseUnavailable | Code::TooManyAttempts => error,
         _ if error.oauth_code().is_some() => error,
+        Code::NotFound => refuse(OAuthCode::InvalidRequest, "subject_token: there is no such user"),
         Code::InvalidRequest => {
-            let fields: Vec<String> =
-                error.errors().iter().map(|field| format!("{}: {}", field.pointer.trim_start_matches('/'), field.detail)).collect();
-            refuse(OAuthCode::InvalidRequest, fields.join("; "))
+            let field = |pointer: &str| match pointer.trim_start_matches('/') {
+                "duration_seconds" => "requested_duration".to_owned(),
+                name => name.to_owned(),
+            };
+            let told = error.errors().iter().map(|error| format!("{}: {}", field(&error.pointer), error.detail));
+            refuse(OAuthCode::InvalidRequest, told.collect::<Vec<_>>().join("; "))
         }
         _ => {
-            let mut detail = format!("{parameter}: {}", error.detail());
+            // A refusal of the policy is nobody's token's fault.
+            let is_policy = error.code() == Code::ImpersonationRefused;
+            let mut detail = if is_policy { error.detail().to_owned() } else { format!("{parameter}: {}", error.detail()) };
             for reason in error.reasons().iter().filter(|reason| reason.detail != error.detail()) {
                 detail = format!("{detail}; {}", reason.detail);
             }
