@@ -14,6 +14,7 @@ mod client;
 mod database;
 mod demo;
 mod healthcheck;
+mod keys;
 mod migrate;
 mod openapi;
 mod output;
@@ -76,6 +77,7 @@ enum Command {
     #[command(alias = "clients")]
     Client(client::Client),
     Session(session::Session),
+    Keys(keys::Keys),
     Openapi(openapi::Openapi),
     Healthcheck(healthcheck::Healthcheck),
 }
@@ -115,6 +117,7 @@ impl Cli {
             Some(Command::User(command)) => command.run(),
             Some(Command::Client(command)) => command.run(),
             Some(Command::Session(command)) => command.run(),
+            Some(Command::Keys(command)) => command.run(),
             Some(Command::Openapi(command)) => command.run(),
             Some(Command::Healthcheck(command)) => command.run(),
         }

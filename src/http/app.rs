@@ -15,7 +15,7 @@ use super::assembly::{Layers, layered};
 use super::caller::State;
 use super::document;
 use super::problem::Problem;
-use super::routes::{articles, auth, clients, history, impersonations, me, metadata, oauth, ops, users};
+use super::routes::{articles, auth, clients, history, impersonations, me, metadata, oauth, ops, users, well_known};
 use super::server::{self, ServerSettings};
 use crate::domain::error::Code;
 
@@ -58,6 +58,7 @@ macro_rules! api {
             .service(oauth::introspect_token)
             .service(oauth::revoke_token)
             .service(metadata::get_metadata)
+            .service(well_known::get_public_keys)
     };
 }
 

@@ -271,7 +271,7 @@ fn own_codes(id: &str) -> &'static [Code] {
         "renew_setup_token" | "end_user_sessions" => &[Code::ActionRefused],
         "update_article" | "delete_article" | "act_on_article" => &[Code::ActionRefused, Code::StatusForbids, Code::InsufficientScope],
         "update_client" | "rotate_client_secret" => &[Code::ActionRefused],
-        "get_readiness" => &[Code::DatabaseUnavailable],
+        "get_readiness" | "get_public_keys" => &[Code::DatabaseUnavailable],
         _ => &[],
     }
 }

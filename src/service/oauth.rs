@@ -8,6 +8,7 @@ use chrono::Duration;
 use super::ending;
 use super::gate::{Caller, Holder, Presented, check_standing, check_token, find_holder, identity};
 use super::grants::Grant;
+use super::keys::signer;
 use super::office::{Client as Sender, Event, Office};
 use crate::auth::secret::{ClientSecret, RefreshToken};
 use crate::auth::tokens::{AccessClaims, Actor, Subject, Verified};
@@ -235,7 +236,7 @@ impl Office {
     ) -> Result<Issued> {
         require_grant(client, ClientGrant::Impersonate)?;
         let refused = |error| refuse_token("actor_token", error);
-        let presented = self.present(actor_token, now).map_err(refused)?;
+        let presented = self.present(actor_token, now).await.map_err(refused)?;
         let (id, token_client) = (client.id, presented.token.claims.client_id);
         self.db.read(move |conn| require_presenter(conn, token_client, id)).await?;
         // Before anything is refused and recorded: whether the client could have such a token at all.
@@ -258,21 +259,21 @@ impl Office {
     pub async fn exchange(&self, client: &Client, subject_token: &str, asked: Narrowing, sender: &Sender, now: Time) -> Result<Issued> {
         require_grant(client, ClientGrant::TokenExchange)?;
         let refused = |error| refuse_token("subject_token", error);
-        let token = self.tokens.verify_for_anyone(subject_token, now).map_err(|error| refused(error.into()))?;
+        let token = self.present_for_anyone(subject_token, now).await.map_err(refused)?;
         if token.claims.user().is_none() {
             return Err(refuse(OAuthCode::InvalidRequest, "subject_token: a client's own token is not exchanged; ask for another one"));
         }
         let presented = Presented { token: token.clone() };
         let caller = self.admit(presented, EXCHANGE_TOKEN, now, sender.request_id.clone()).await.map_err(refused)?;
-        let narrowed = self.narrow(&caller, client.id, asked).await.map_err(refused)?;
-        let (identity, exchange) = narrowed;
-        let access_token = self.sign_exchange(&token, &identity, &exchange, now)?;
+        let (identity, exchange, kid) = self.narrow(&caller, client.id, asked).await.map_err(refused)?;
+        let access_token = self.sign(&kid, &self.claims_of_exchange(&token, &identity, &exchange, now)).await?;
         self.tell_issued(ClientGrant::TokenExchange);
         Ok(Issued { access_token, expires_at: exchange.expires_at, scope: exchange.terms.scope })
     }
 
-    async fn narrow(&self, caller: &Caller, client: ClientId, asked: Narrowing) -> Result<(Identity, Exchange)> {
+    async fn narrow(&self, caller: &Caller, client: ClientId, asked: Narrowing) -> Result<(Identity, Exchange, String)> {
         let (ours, token, ttl) = (self.settings.audience.clone(), caller.token.clone(), self.settings.access_token_ttl);
+        let algorithm = self.settings.signing_algorithm;
         self.write(caller, move |tx| {
             let identity = tx.ctx.identity()?.clone();
             let client = lock_client(tx.conn, client, ClientGrant::TokenExchange)?;
@@ -304,18 +305,19 @@ impl Office {
             };
             let entry = NewEntry::session_exchanged(&tx.ctx, &exchange, identity.sid());
             token_sessions::insert_exchange(tx.conn, &exchange, identity.session().id, &entry)?;
-            Ok((identity, exchange))
+            Ok((identity, exchange, signer(tx.conn, algorithm)?))
         })
         .await
     }
 
-    fn sign_exchange(&self, source: &Verified, identity: &Identity, exchange: &Exchange, now: Time) -> Result<String> {
+    fn claims_of_exchange(&self, source: &Verified, identity: &Identity, exchange: &Exchange, now: Time) -> AccessClaims {
         let session = identity.session();
-        self.sign_claims(Subject::User(session.subject.id()), &exchange.terms, exchange.id, exchange.expires_at, now, |claims| {
-            claims.root_sid = Some(session.id);
+        AccessClaims {
+            root_sid: Some(session.id),
             // As it is: whatever the request said.
-            claims.act = source.claims.act.map(|act| Actor { sub: act.sub });
-        })
+            act: source.claims.act.map(|act| Actor { sub: act.sub }),
+            ..self.claims(Subject::User(session.subject.id()), &exchange.terms, exchange.id, exchange.expires_at, now)
+        }
     }
 
     /// Gives a client a token for itself, without a user (RFC 6749 §4.4).
@@ -332,6 +334,7 @@ impl Office {
     ) -> Result<Issued> {
         require_grant(client, ClientGrant::ClientCredentials)?;
         let (id, ours, ttl) = (client.id, self.settings.audience.clone(), self.settings.access_token_ttl);
+        let algorithm = self.settings.signing_algorithm;
         let by = ClientPrincipal { id, name: client.terms.name.clone(), scope: client.scope() };
         let ctx = Ctx { by: By::Client(Box::new(by)), now, request_id: sender.request_id.clone() };
         let session = self.transact(ctx, move |tx| {
@@ -353,10 +356,11 @@ impl Office {
             };
             let entry = NewEntry::client_session_started(&tx.ctx, session.id, &session.terms, session.expires_at);
             token_sessions::insert_client_session(tx.conn, &session, &entry)?;
-            Ok(session)
+            Ok((session, signer(tx.conn, algorithm)?))
         });
-        let session = session.await?;
-        let access_token = self.sign_claims(Subject::Client(id), &session.terms, session.id, session.expires_at, now, |_| {})?;
+        let (session, kid) = session.await?;
+        let claims = self.claims(Subject::Client(id), &session.terms, session.id, session.expires_at, now);
+        let access_token = self.sign(&kid, &claims).await?;
         self.tell_issued(ClientGrant::ClientCredentials);
         Ok(Issued { access_token, expires_at: session.expires_at, scope: session.terms.scope })
     }
@@ -386,7 +390,10 @@ impl Office {
         if client.id.is_first_party() {
             return Err(invalid_client());
         }
-        let Ok(token) = self.tokens.verify_for_anyone(token, now) else { return Ok(None) };
+        let token = match self.present_for_anyone(token, now).await {
+            Err(error) if error.code() == Code::InvalidToken => return Ok(None),
+            token => token?,
+        };
         let ours = &self.settings.audience;
         if !token.claims.aud.iter().any(|aud| client.may_address(aud.as_str(), ours)) {
             return Ok(None);
@@ -417,7 +424,10 @@ impl Office {
         if let Some(token) = RefreshToken::parse(token) {
             return self.revoke_refresh_token(client, &token, sender, now).await;
         }
-        let Ok(token) = self.tokens.verify_for_anyone(token, now) else { return Ok(()) };
+        let token = match self.present_for_anyone(token, now).await {
+            Err(error) if error.code() == Code::InvalidToken => return Ok(()),
+            token => token?,
+        };
         if token.claims.client_id != client.id {
             return Err(other_clients());
         }

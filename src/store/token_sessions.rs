@@ -7,7 +7,7 @@ use super::columns::{self, required};
 use super::conn::{Conn, Lock};
 use super::entries;
 use super::error::OrDomain as _;
-use super::schema::{client_sessions, clients, exchanged_sessions};
+use super::schema::{client_sessions, clients, exchanged_sessions, keys};
 use crate::domain::Time;
 use crate::domain::client::{Audience, ClientId, ClientStatus};
 use crate::domain::error::Result;
@@ -113,9 +113,9 @@ pub fn find_exchange(conn: &mut Conn, id: SessionId, lock: Lock) -> Result<Optio
     .transpose()
 }
 
-/// The session of a client's own token.
-pub fn find_client_session(conn: &mut Conn, id: SessionId) -> Result<Option<ClientSession>> {
-    type Row = (String, String, String, NaiveDateTime, NaiveDateTime, Option<NaiveDateTime>, String, String);
+/// The session of a client's own token, and in the same select whether the key `kid`, which signed the token, is there and was not retired.
+pub fn find_client_session(conn: &mut Conn, id: SessionId, kid: &str) -> Result<Option<(ClientSession, bool)>> {
+    type Row = (String, String, String, NaiveDateTime, NaiveDateTime, Option<NaiveDateTime>, String, String, Option<bool>);
     let row: Option<Row> = client_sessions::table
         .inner_join(clients::table)
         .filter(client_sessions::id.eq(id.to_string()))
@@ -128,12 +128,13 @@ pub fn find_client_session(conn: &mut Conn, id: SessionId) -> Result<Option<Clie
             client_sessions::ended_at,
             clients::status,
             clients::name,
+            keys::table.find(kid).select(keys::retired_at.is_not_null()).single_value(),
         ))
         .first(conn)
         .optional()
         .or_domain()?;
-    row.map(|(client, scope, audience, started_at, expires_at, ended_at, status, name)| {
-        Ok(ClientSession {
+    row.map(|(client, scope, audience, started_at, expires_at, ended_at, status, name, key_is_retired)| {
+        let session = ClientSession {
             id,
             name: DisplayName::from_stored(name),
             terms: read_terms(&client, &scope, &audience)?,
@@ -141,7 +142,8 @@ pub fn find_client_session(conn: &mut Conn, id: SessionId) -> Result<Option<Clie
             expires_at: columns::time(expires_at),
             ended_at: ended_at.map(columns::time),
             client_is_active: required("client status", ClientStatus::parse(&status))? == ClientStatus::Active,
-        })
+        };
+        Ok((session, key_is_retired == Some(false)))
     })
     .transpose()
 }

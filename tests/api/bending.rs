@@ -29,6 +29,9 @@ api_tests! {
     a_token_of_a_client_begins_only_with_its_entry,
     a_narrower_token_hangs_on_what_lives_and_ends_no_later,
     a_token_that_ended_stays_so_and_none_is_widened,
+    a_key_comes_only_with_its_entry,
+    a_key_stays_what_it_is,
+    a_key_is_retired_only_with_its_entry_and_for_good,
 }
 
 /// How a client of SQLite may have set itself up. All of it is its own choice; none is a choice on Postgres.
@@ -83,6 +86,7 @@ fn everything(office: &Office) -> Vec<String> {
         ),
         text("id session_id parent_id client_id scope audience started_at expires_at ended_at entry_id", "exchanged_sessions"),
         text("id client_id scope audience started_at expires_at ended_at entry_id", "client_sessions"),
+        text("kid purpose algorithm private_key sealed created_at retired_at", "keys"),
     ]
     .concat()
 }
@@ -739,4 +743,69 @@ fn a_token_that_ended_stays_so_and_none_is_widened(office: &Office) {
         office.db_execute(&entry("session.ended", &id, "NULL")).unwrap();
         refused(office, &format!("DELETE FROM {table} {of_it}; INSERT INTO {}", row(&id, &entry_id)));
     }
+}
+
+fn key(kid: &str, retired_at: &str) -> String {
+    format!(
+        "INTO keys (kid, purpose, algorithm, private_key, sealed, created_at, retired_at) \
+         VALUES ('{kid}', 'sign', 'EdDSA', 'x', FALSE, '2026-11-23 10:00:00', {retired_at})"
+    )
+}
+
+fn a_key_comes_only_with_its_entry(office: &Office) {
+    let theirs = office.db_text("SELECT kid FROM keys WHERE purpose = 'sign'").unwrap();
+    for (number, action) in ["key.created", "key.imported"].into_iter().enumerate() {
+        let new = format!("new-{number}");
+        refused(office, &format!("INSERT {}", key(&new, "NULL")));
+        for other in ["key.retired", "article.created"] {
+            refused(office, &format!("{}; INSERT {}", entry(other, &new, "NULL"), key(&new, "NULL")));
+        }
+        refused(office, &format!("{}; INSERT {}", entry(action, "another", "NULL"), key(&new, "NULL")));
+        refused(office, &format!("INSERT {}; {}", key(&new, "NULL"), entry(action, &new, "NULL")));
+        refused(office, &format!("{}; INSERT {}", entry(action, &new, "NULL"), key(&new, "'2026-11-23 10:00:00'")));
+        // One that is there is not replaced, by its kid or by its place.
+        refused(office, &format!("{}; INSERT {}", entry(action, &theirs, "NULL"), key(&theirs, "NULL")));
+        refused_on(Backend::Sqlite, office, &format!("{}; REPLACE {}", entry(action, &theirs, "NULL"), key(&theirs, "NULL")));
+        let by_place = key(&new, "NULL").replace("(kid,", "(rowid, kid,").replace("VALUES (", "VALUES (1, ");
+        refused_on(Backend::Sqlite, office, &format!("{}; REPLACE {by_place}", entry(action, &new, "NULL")));
+        office.db_script(&format!("BEGIN; {}; INSERT {}; COMMIT", entry(action, &new, "NULL"), key(&new, "NULL"))).expect("the control");
+    }
+}
+
+fn a_key_stays_what_it_is(office: &Office) {
+    let author = office.author();
+    let kid = office.db_text("SELECT kid FROM keys WHERE purpose = 'sign'").unwrap();
+    let of_it = format!("WHERE kid = '{kid}'");
+    for change in ["kid = 'another'", "purpose = 'refresh'", "algorithm = 'RS256'", "created_at = '2099-01-01 00:00:00'"] {
+        refused(office, &format!("UPDATE keys SET {change} {of_it}"));
+        refused(office, &format!("{}; UPDATE keys SET {change} {of_it}", entry("key.created", &kid, "NULL")));
+        refused_on(Backend::Sqlite, office, &format!("UPDATE OR REPLACE keys SET {change} {of_it}"));
+    }
+    refused_on(Backend::Sqlite, office, &format!("UPDATE OR REPLACE keys SET rowid = 99 {of_it}"));
+    refused(office, &format!("DELETE FROM ways_back; DELETE FROM keys {of_it}"));
+    refused(office, &format!("DELETE FROM ways_back; {}; DELETE FROM keys {of_it}", entry("key.retired", &kid, "NULL")));
+    refused(office, "DELETE FROM ways_back; DELETE FROM keys");
+    refused_on(Backend::Postgres, office, "TRUNCATE keys CASCADE");
+    author.get("/v1/me").expect(200);
+    // How it is stored is no business of the history's.
+    office.db_execute(&format!("UPDATE keys SET private_key = private_key || '', sealed = FALSE {of_it}")).expect("the control");
+}
+
+fn a_key_is_retired_only_with_its_entry_and_for_good(office: &Office) {
+    let kid = "retired";
+    office.db_script(&format!("BEGIN; {}; INSERT {}; COMMIT", entry("key.created", kid, "NULL"), key(kid, "NULL"))).unwrap();
+    let retire = format!("UPDATE keys SET retired_at = '2026-11-23 11:00:00', private_key = '' WHERE kid = '{kid}'");
+    refused(office, &retire);
+    refused(office, &format!("{}; {retire}", entry("key.created", kid, "NULL")));
+    refused(office, &format!("{}; {retire}", entry("key.retired", "another", "NULL")));
+    refused(office, &format!("{retire}; {}", entry("key.retired", kid, "NULL")));
+    let keeping = retire.replace(", private_key = ''", "");
+    refused(office, &format!("{}; {keeping}", entry("key.retired", kid, "NULL")));
+    office.db_script(&format!("BEGIN; {}; {retire}; COMMIT", entry("key.retired", kid, "NULL"))).expect("the control");
+    for change in ["retired_at = NULL", "retired_at = '2099-01-01 00:00:00'", "private_key = 'x'", "sealed = TRUE"] {
+        refused(office, &format!("UPDATE keys SET {change} WHERE kid = '{kid}'"));
+        refused(office, &format!("{}; UPDATE keys SET {change} WHERE kid = '{kid}'", entry("key.created", kid, "NULL")));
+    }
+    refused(office, &format!("DELETE FROM keys WHERE kid = '{kid}'"));
+    refused_on(Backend::Sqlite, office, &format!("{}; REPLACE {}", entry("key.created", kid, "NULL"), key(kid, "NULL")));
 }

@@ -32,11 +32,12 @@ const NO_START: &str = "impersonation_refused";
 /// The article is the author's, under review by the editor; whoever impersonates acts as that editor, and the user in a path is the other author.
 /// The session and the impersonation in a path belong to nobody who asks, but for the administrator who started it.
 #[rustfmt::skip]
-const TABLE: [Row; 39] = [
+const TABLE: [Row; 40] = [
     // method and path                              anonymous  author    other     editor    other     support   admin     acting    reading   ended
     ("GET",    "/healthz",                         ["200",     "200",    "200",    "200",    "200",    "200",    "200",    "200",    "200",    "200"]),
     ("GET",    "/readyz",                          ["200",     "200",    "200",    "200",    "200",    "200",    "200",    "200",    "200",    "200"]),
     ("GET",    "/metrics",                         ["200",     "200",    "200",    "200",    "200",    "200",    "200",    "200",    "200",    "200"]),
+    ("GET",    "/.well-known/jwks.json",           ["200",     "200",    "200",    "200",    "200",    "200",    "200",    "200",    "200",    "200"]),
     ("GET",    "/.well-known/oauth-authorization-server", ["200"; 10]),
     ("POST",   "/oauth/token",                     ["invalid_client"; 10]),
     ("POST",   "/oauth/introspect",                ["invalid_client"; 10]),

@@ -314,14 +314,14 @@ impl Past<'_> {
 
     async fn log_out(&mut self, token: &str) -> Result<()> {
         let now = self.tick();
-        let presented = self.office.present(token, now)?;
+        let presented = self.office.present(token, now).await?;
         self.office.log_out(presented, None, Client::unknown(), now).await.map(|_| ())
     }
 
     /// Whoever holds the token, about to make a call of this operation.
     async fn caller<Op: Operation>(&mut self, token: &str) -> Result<Caller> {
         let now = self.tick();
-        self.office.admit(self.office.present(token, now)?, Op::REQUIREMENTS, now, None).await
+        self.office.admit(self.office.present(token, now).await?, Op::REQUIREMENTS, now, None).await
     }
 
     async fn act<Op: Operation, T: Send + 'static>(

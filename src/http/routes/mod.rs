@@ -10,3 +10,4 @@ pub mod metadata;
 pub mod oauth;
 pub mod ops;
 pub mod users;
+pub mod well_known;
