@@ -10,6 +10,7 @@ macro_rules! help {
     };
 }
 
+mod client;
 mod database;
 mod demo;
 mod healthcheck;
@@ -73,6 +74,8 @@ enum Command {
     Demo(Box<demo::Demo>),
     Migrate(migrate::Migrate),
     User(user::User),
+    #[command(alias = "clients")]
+    Client(client::Client),
     Session(session::Session),
     Keys(keys::Keys),
     Openapi(openapi::Openapi),
@@ -112,6 +115,7 @@ impl Cli {
             Some(Command::Demo(command)) => command.run(),
             Some(Command::Migrate(command)) => command.run(),
             Some(Command::User(command)) => command.run(),
+            Some(Command::Client(command)) => command.run(),
             Some(Command::Session(command)) => command.run(),
             Some(Command::Keys(command)) => command.run(),
             Some(Command::Openapi(command)) => command.run(),

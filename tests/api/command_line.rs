@@ -93,14 +93,14 @@ pub fn run(mut command: Command, input: &[u8]) -> Ran {
 }
 
 /// The program on the database of `url`, with cheap hashes.
-fn on(url: &str, arguments: &[&str]) -> Command {
+pub fn on(url: &str, arguments: &[&str]) -> Command {
     let mut command = actas(arguments);
     command.env("ACTAS_DATABASE_URL", url).env("ACTAS_BCRYPT_COST", "4");
     command
 }
 
 /// Runs a command on the office's database, beside its server.
-fn command(office: &Office, arguments: &[&str]) -> Ran {
+pub fn command(office: &Office, arguments: &[&str]) -> Ran {
     run(on(office.database_url(), arguments), b"")
 }
 
@@ -179,7 +179,7 @@ fn log_in(base_url: &str, email: &str, password: &str) -> (u16, Value) {
 
 // What holds for every command.
 
-const COMMANDS: [&[&str]; 15] = [
+const COMMANDS: [&[&str]; 21] = [
     &["serve"],
     &["demo"],
     &["migrate"],
@@ -188,6 +188,12 @@ const COMMANDS: [&[&str]; 15] = [
     &["user", "show"],
     &["user", "set-password"],
     &["user", "disable"],
+    &["client", "create"],
+    &["client", "list"],
+    &["client", "show"],
+    &["client", "update"],
+    &["client", "rotate-secret"],
+    &["client", "disable"],
     &["session", "end"],
     &["keys", "list"],
     &["keys", "rotate"],

@@ -16,6 +16,7 @@ mod harness;
 
 mod articles;
 mod bending;
+mod clients;
 mod command_line;
 mod crash;
 mod ending;
@@ -43,6 +44,7 @@ fn main() -> std::process::ExitCode {
     harness::run(&[
         ("articles", articles::all()),
         ("bending", bending::all()),
+        ("clients", clients::all()),
         ("command_line", command_line::all()),
         ("crash", crash::all()),
         ("ending", ending::all()),

@@ -2,6 +2,7 @@
 
 pub mod articles;
 pub mod auth;
+pub mod clients;
 pub mod history;
 pub mod impersonations;
 pub mod me;

@@ -62,9 +62,12 @@ pub fn demand_as_documented(method: &str, path: &str, answer: &Answer) {
     }
     assert!(!response.is_null(), "the document does not know this status here: {answer}");
     for name in response["headers"].as_object().into_iter().flat_map(|headers| headers.keys()) {
-        let is_conditional = name == "Link" || name.starts_with("Actas-");
+        let is_conditional = name == "Link" || name.starts_with("Actas-") || (name == "WWW-Authenticate" && answer.status == 403);
         assert!(is_conditional || answer.header(name).is_some(), "the document promises `{name}`: {answer}");
     }
+    // RFC 6750 §3.1: a 403 asks for another token only where another scope would do.
+    let asks = answer.status == 403 && answer.header("www-authenticate").is_some();
+    assert_eq!(asks, answer.status == 403 && answer.body["code"] == "insufficient_scope", "{answer}");
     match response["content"].as_object() {
         None => assert!(answer.text.is_empty(), "the document knows no body here: {answer}"),
         Some(content) => {
@@ -124,6 +127,7 @@ fn judge(schema: &Value, value: &Value, at: &str, faults: &mut Vec<String>) {
             "maximum" => value.as_f64().is_none_or(|number| number <= wanted.as_f64().unwrap()),
             "minLength" => length(value).is_none_or(|length| length >= wanted.as_u64().unwrap()),
             "maxLength" => length(value).is_none_or(|length| length <= wanted.as_u64().unwrap()),
+            "maxItems" => value.as_array().is_none_or(|items| items.len() as u64 <= wanted.as_u64().unwrap()),
             "format" => value.as_str().is_none_or(|text| has_format(wanted.as_str().unwrap(), text)),
             // Patterns are for clients; what they forbid is tested where it is refused.
             "pattern" | "description" | "example" | "examples" | "default" | "discriminator" | "propertyNames" => true,
