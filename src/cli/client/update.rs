@@ -20,6 +20,7 @@ use crate::service::{clients, run_command};
 /// Tokens that the client has keep what they were given. Prints the client's id.
 #[derive(Args)]
 #[command(
+    override_usage = "actas client update [OPTIONS] <ID>",
     group(ArgGroup::new("change").required(true).multiple(true).args([
         "name", "enable", "grants", "scope", "audiences", "presenters",
         "add_grants", "remove_grants", "add_audiences", "remove_audiences", "add_presenters", "remove_presenters",
