@@ -49,6 +49,9 @@ def authenticate(header):
             audience=AUDIENCE,  # ours, and nobody else's: a token for another service is not for us to accept
             options={"require": ["sub", "client_id", "exp", "iat", "jti", "sid"]},
         )
+        # PyJWT takes a time that is written as text, and a token of Actas has none.
+        if not all(type(claims[name]) is int for name in ("exp", "iat")):
+            raise jwt.InvalidTokenError("exp")
     except jwt.PyJWKClientConnectionError as error:
         raise Refused(503, "the token could not be checked") from error
     except (jwt.PyJWTError, AttributeError, ValueError) as error:
