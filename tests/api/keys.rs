@@ -301,7 +301,8 @@ fn a_narrower_token_is_signed_and_dies_as_any_other(office: &Office) {
     office.restart();
     let by_new = access_token(exchanged(&author.access_token));
     assert_eq!(kid(&by_new), new);
-    for token in [&by_old, &by_new] {
+    let (of_by_new, of_fresh) = (access_token(exchanged(&by_new)), access_token(exchanged(&author.log_in_again().access_token)));
+    for token in [&by_old, &by_new, &of_by_new, &of_fresh] {
         office.anonymous().with_token(token).get("/v1/me").expect(200);
     }
     retire(office, &old).expect(0);
@@ -309,7 +310,12 @@ fn a_narrower_token_is_signed_and_dies_as_any_other(office: &Office) {
     for token in [&author.access_token, &by_old] {
         assert_eq!(exchanged(token).expect(400).str("error"), "invalid_request");
     }
-    office.anonymous().with_token(&by_new).get("/v1/me").expect(200);
+    // Whoever had the old key could have forged the token that these were made of, however new their own key is.
+    for token in [&by_new, &of_by_new] {
+        office.anonymous().with_token(token).get("/v1/me").problem(401, "session_ended");
+        assert_eq!(exchanged(token).expect(400).str("error"), "invalid_request");
+    }
+    office.anonymous().with_token(&of_fresh).get("/v1/me").expect(200);
 }
 
 fn retiring_a_key_ends_what_its_tokens_started(office: &Office) {
