@@ -84,7 +84,7 @@ fn everything(office: &Office) -> Vec<String> {
             "id name status secret_hash old_secret_hash old_secret_expires_at grants scope audiences presenters version created_at entry_id",
             "clients",
         ),
-        text("id session_id parent_id client_id scope audience started_at expires_at ended_at entry_id", "exchanged_sessions"),
+        text("id session_id parent_id client_id source_kid scope audience started_at expires_at ended_at entry_id", "exchanged_sessions"),
         text("id client_id scope audience started_at expires_at ended_at entry_id", "client_sessions"),
         text("kid purpose algorithm private_key sealed created_at retired_at", "keys"),
     ]
@@ -617,8 +617,8 @@ fn token_rows(office: &Office, session: &str, client: &str) -> [(&'static str, &
             "session.exchanged",
             Box::new(move |id, entry_id| {
                 format!(
-                    "exchanged_sessions (id, session_id, source_kid, client_id, scope, audience, started_at, expires_at, entry_id)
-                     VALUES ('{id}', '{session}', 'a key', '{client}', 'users:read', 'x', '2026-11-23 10:00:00', {expires_at}, '{entry_id}')"
+                    "exchanged_sessions (id, session_id, client_id, source_kid, scope, audience, started_at, expires_at, entry_id)
+                     VALUES ('{id}', '{session}', '{client}', 'a-key', 'users:read', 'x', '2026-11-23 10:00:00', {expires_at}, '{entry_id}')"
                 )
             }),
         ),
@@ -675,8 +675,8 @@ fn a_narrower_token_hangs_on_what_lives_and_ends_no_later(office: &Office) {
     let insert = |session: &str, parent: &str, expires_at: &str| {
         let (id, entry_id) = (new_id(), new_id());
         let sql = format!(
-            "{}; INSERT INTO exchanged_sessions (id, session_id, parent_id, source_kid, client_id, scope, audience, started_at, expires_at, entry_id)
-             VALUES ('{id}', '{session}', {parent}, 'a key', '{archive}', '', 'x', '2026-11-23 10:00:00', {expires_at}, '{entry_id}')",
+            "{}; INSERT INTO exchanged_sessions (id, session_id, parent_id, client_id, source_kid, scope, audience, started_at, expires_at, entry_id)
+             VALUES ('{id}', '{session}', {parent}, '{archive}', 'a-key', '', 'x', '2026-11-23 10:00:00', {expires_at}, '{entry_id}')",
             entry_with_id(&entry_id, "session.exchanged", &id, "NULL")
         );
         (id, sql)
@@ -729,7 +729,8 @@ fn a_token_that_ended_stays_so_and_none_is_widened(office: &Office) {
         if table == "exchanged_sessions" {
             changes.push(format!("session_id = '{}'", author.log_in_again().session_id));
             changes.push("parent_id = id".to_owned());
-            changes.push("source_kid = 'another key'".to_owned());
+            // The key whose retirement ends it.
+            changes.push("source_kid = 'another'".to_owned());
         }
         for change in &changes {
             refused(office, &format!("UPDATE {table} SET {change} {of_it}"));

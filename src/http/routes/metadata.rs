@@ -41,6 +41,7 @@ pub struct Metadata {
     pub revocation_endpoint_auth_methods_supported: Vec<&'static str>,
     pub scopes_supported: Vec<Permission>,
     /// The algorithms of the keys whose access tokens count, the newest key's first. No standard name tells them, so this one follows the others' pattern.
+    #[schema(examples("EdDSA"))]
     pub access_token_signing_alg_values_supported: Vec<&'static str>,
 }
 
