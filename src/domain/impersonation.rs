@@ -158,7 +158,8 @@ pub fn refusals(caller: &Principal, subject: &Principal, posture: Posture) -> Ve
     if !subject.is_active() {
         reasons.push(Reason::new(ReasonCode::SubjectInactive, "the user is disabled"));
     }
-    if subject.holds(Permission::UsersImpersonate) {
+    // By the role: how far a token reaches makes nobody less of a peer.
+    if subject.role.holds(Permission::UsersImpersonate) {
         reasons.push(Reason::new(ReasonCode::SubjectMayImpersonate, "the user may impersonate others, so nobody may act as them"));
     }
     if caller.role.is_outranked_by(subject.role) {
