@@ -62,9 +62,12 @@ pub fn demand_as_documented(method: &str, path: &str, answer: &Answer) {
     }
     assert!(!response.is_null(), "the document does not know this status here: {answer}");
     for name in response["headers"].as_object().into_iter().flat_map(|headers| headers.keys()) {
-        let is_conditional = name == "Link" || name.starts_with("Actas-");
+        let is_conditional = name == "Link" || name.starts_with("Actas-") || (name == "WWW-Authenticate" && answer.status == 403);
         assert!(is_conditional || answer.header(name).is_some(), "the document promises `{name}`: {answer}");
     }
+    // RFC 6750 §3.1: a 403 asks for another token only where another scope would do.
+    let asks = answer.status == 403 && answer.header("www-authenticate").is_some();
+    assert_eq!(asks, answer.status == 403 && answer.body["code"] == "insufficient_scope", "{answer}");
     match response["content"].as_object() {
         None => assert!(answer.text.is_empty(), "the document knows no body here: {answer}"),
         Some(content) => {
