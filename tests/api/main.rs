@@ -27,7 +27,7 @@ mod logs;
 mod matrix;
 // mod metadata;
 // mod oauth_clients;
-// mod oauth_exchange;
+mod oauth_exchange;
 // mod oauth_forged;
 // mod oauth_introspection;
 // mod oauth_revocation;
@@ -60,7 +60,7 @@ fn main() -> std::process::ExitCode {
         ("matrix", matrix::all()),
         // ("metadata", metadata::all()),
         // ("oauth_clients", oauth_clients::all()),
-        // ("oauth_exchange", oauth_exchange::all()),
+        ("oauth_exchange", oauth_exchange::all()),
         // ("oauth_forged", oauth_forged::all()),
         // ("oauth_introspection", oauth_introspection::all()),
         // ("oauth_revocation", oauth_revocation::all()),
