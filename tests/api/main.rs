@@ -26,7 +26,7 @@ mod login;
 mod logs;
 mod matrix;
 // mod metadata;
-// mod oauth_clients;
+mod oauth_clients;
 mod oauth_exchange;
 // mod oauth_forged;
 // mod oauth_introspection;
@@ -59,7 +59,7 @@ fn main() -> std::process::ExitCode {
         ("logs", logs::all()),
         ("matrix", matrix::all()),
         // ("metadata", metadata::all()),
-        // ("oauth_clients", oauth_clients::all()),
+        ("oauth_clients", oauth_clients::all()),
         ("oauth_exchange", oauth_exchange::all()),
         // ("oauth_forged", oauth_forged::all()),
         // ("oauth_introspection", oauth_introspection::all()),
