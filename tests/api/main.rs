@@ -29,8 +29,8 @@ mod matrix;
 mod oauth_clients;
 mod oauth_exchange;
 // mod oauth_forged;
-// mod oauth_introspection;
-// mod oauth_revocation;
+mod oauth_introspection;
+mod oauth_revocation;
 mod oauth_start;
 mod openapi;
 mod operations;
@@ -62,8 +62,8 @@ fn main() -> std::process::ExitCode {
         ("oauth_clients", oauth_clients::all()),
         ("oauth_exchange", oauth_exchange::all()),
         // ("oauth_forged", oauth_forged::all()),
-        // ("oauth_introspection", oauth_introspection::all()),
-        // ("oauth_revocation", oauth_revocation::all()),
+        ("oauth_introspection", oauth_introspection::all()),
+        ("oauth_revocation", oauth_revocation::all()),
         ("oauth_start", oauth_start::all()),
         ("openapi", openapi::all()),
         ("operations", operations::all()),
