@@ -19,7 +19,7 @@ use reader::Reader;
 pub use reader::{ConfigError, Environment};
 pub use settings::{
     BcryptSettings, CommandSettings, DatabaseSettings, DefaultValue, HttpSettings, ImpersonationSettings, ListenSettings, LogSettings,
-    LoginSettings, Setting, Settings, TokenSettings,
+    LoginSettings, Setting, Settings, SigningSettings, TokenSettings,
 };
 pub use values::{CorsOrigins, DatabaseUrl, HostPort, Secret};
 
@@ -37,6 +37,7 @@ pub fn reference() -> impl Iterator<Item = &'static Setting> {
         ListenSettings::REFERENCE,
         DatabaseSettings::REFERENCE,
         TokenSettings::REFERENCE,
+        SigningSettings::REFERENCE,
         ImpersonationSettings::REFERENCE,
         BcryptSettings::REFERENCE,
         LoginSettings::REFERENCE,
@@ -53,6 +54,7 @@ pub struct Config {
     pub listen: ListenConfig,
     pub database: DatabaseConfig,
     pub tokens: TokenConfig,
+    pub signing_algorithm: SigningAlgorithm,
     pub impersonation: ImpersonationConfig,
     pub login: LoginConfig,
     pub http: HttpConfig,
@@ -100,6 +102,13 @@ pub struct TokenConfig {
     pub refresh_ttl: u32,
     /// 0 is off.
     pub refresh_grace: u32,
+}
+
+/// What new access tokens are signed with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SigningAlgorithm {
+    EdDsa,
+    Rs256,
 }
 
 /// Impersonation. Times are in seconds.
@@ -179,6 +188,7 @@ impl Settings {
         let listen = self.listen.read(&mut reader);
         let database = self.database.read(&mut reader);
         let tokens = self.tokens.read(&mut reader);
+        let signing_algorithm = self.signing.read(&mut reader);
         let impersonation = self.impersonation.read(&mut reader);
         let bcrypt_cost = self.bcrypt.read(&mut reader);
         let login = self.login.read(&mut reader, bcrypt_cost);
@@ -189,6 +199,7 @@ impl Settings {
                 listen: listen?,
                 database: database?,
                 tokens: tokens?,
+                signing_algorithm: signing_algorithm?,
                 impersonation: impersonation?,
                 login: login?,
                 http: http?,
@@ -266,6 +277,24 @@ impl TokenSettings {
             refresh_ttl: refresh_ttl?,
             refresh_grace: refresh_grace?,
         })
+    }
+}
+
+impl SigningSettings {
+    /// Checks the algorithm for a command, and answers with it whether the operator chose it.
+    ///
+    /// # Errors
+    /// Where it is none.
+    pub fn check(&self, environment: &Environment) -> Result<(SigningAlgorithm, bool), ConfigError> {
+        let mut reader = Reader::new(environment, &[]);
+        let algorithm = self.read(&mut reader);
+        let is_chosen = reader.is_chosen(&Self::SIGNING_ALGORITHM, &self.signing_algorithm);
+        reader.finish(|_| Some((algorithm?, is_chosen)))
+    }
+
+    fn read(&self, reader: &mut Reader<'_>) -> Option<SigningAlgorithm> {
+        let algorithms = [("EdDSA", SigningAlgorithm::EdDsa), ("RS256", SigningAlgorithm::Rs256)];
+        reader.required(&Self::SIGNING_ALGORITHM, &self.signing_algorithm, one_of(&algorithms))
     }
 }
 

@@ -3,10 +3,12 @@
 
 use actas::domain::article::{Article, ArticleAction, ArticleStatus, Assessment, WorkflowStep};
 use actas::domain::error::ReasonCode;
+use actas::domain::identity::Viewer;
 use actas::domain::ids::{ArticleId, SessionId, UserId};
-use actas::domain::impersonation::{broken_ceiling, caller_refusals, refusals};
+use actas::domain::impersonation::{Posture, broken_ceiling, caller_refusals, refusals};
 use actas::domain::page::{Limit, Page, Seq, decode_cursor, encode_cursor};
 use actas::domain::role::{Permission, Role};
+use actas::domain::scope::Scope;
 use actas::domain::text::{Abstract, Body, DisplayName, Email, Title};
 use actas::domain::user::{Principal, UserRef, UserStatus};
 use chrono::DateTime;
@@ -21,7 +23,7 @@ fn user_id() -> impl Strategy<Value = UserId> {
 fn principal() -> impl Strategy<Value = Principal> {
     (user_id(), select(Role::ALL), select(UserStatus::ALL)).prop_map(|(id, role, status)| {
         let user = UserRef { id, email: Email::parse("a@example.org").unwrap(), display_name: DisplayName::parse("A").unwrap() };
-        Principal { user, role, status }
+        Principal { user, role, status, scope: None }
     })
 }
 
@@ -139,7 +141,7 @@ proptest! {
             if let Some(step) = action.step() {
                 prop_assert!(step.leads_to(status).is_some());
             }
-            prop_assert!(article.is_visible_to(&who) || matches!(action, ArticleAction::AssignEditor | ArticleAction::Publish));
+            prop_assert!(article.is_visible_to(Viewer::User(&who)) || matches!(action, ArticleAction::AssignEditor | ArticleAction::Publish));
             let of_office = who.holds(Permission::ArticlesAssignEditor) || who.holds(Permission::ArticlesPublish);
             prop_assert!(author.id() == who.id() || editor.id() == who.id() || of_office);
         }
@@ -154,29 +156,36 @@ proptest! {
 
     /// The ceiling: nobody ever gains a privileged permission by acting as another, nor acts as themselves, a peer or someone disabled.
     #[test]
-    fn nobody_rises_by_acting_as_another(caller in principal(), subject in principal(), nested in any::<bool>(), same in any::<bool>()) {
-        let subject = if same { caller.clone() } else { subject };
-        let reasons = refusals(&caller, &subject, nested);
+    fn nobody_rises_by_acting_as_another(
+        caller in principal(), subject in principal(), nested in any::<bool>(), exchanged in any::<bool>(), same in any::<bool>(),
+        is_narrow in any::<bool>(),
+    ) {
+        let mut subject = if same { caller.clone() } else { subject };
+        // How far a token reaches says nothing of who its subject is.
+        subject.scope = is_narrow.then_some(Scope::EMPTY);
+        let posture = Posture { nested, exchanged };
+        let reasons = refusals(&caller, &subject, posture);
         let codes: Vec<_> = reasons.iter().map(|reason| reason.code).collect();
-        let gains = Permission::ALL.iter().any(|it| it.is_privileged() && subject.holds(*it) && !caller.holds(*it));
+        let gains = Permission::ALL.iter().any(|it| it.is_privileged() && subject.role.holds(*it) && !caller.role.holds(*it));
         for (holds, code) in [
             (!caller.holds(Permission::UsersImpersonate), ReasonCode::MissingPermission),
             (nested, ReasonCode::Nested),
+            (exchanged, ReasonCode::ExchangedToken),
             (same, ReasonCode::SelfImpersonation),
             (!subject.is_active(), ReasonCode::SubjectInactive),
-            (subject.holds(Permission::UsersImpersonate), ReasonCode::SubjectMayImpersonate),
+            (subject.role.holds(Permission::UsersImpersonate), ReasonCode::SubjectMayImpersonate),
             (gains, ReasonCode::SubjectOutranksCaller),
         ] {
             prop_assert_eq!(codes.contains(&code), holds, "{:?}", code);
         }
         // What a caller learns who may not see users says nothing of the subject.
-        let blind = caller_refusals(&caller, subject.id(), nested);
+        let blind = caller_refusals(&caller, subject.id(), posture);
         prop_assert!(blind.iter().all(|reason| !matches!(
             reason.code,
             ReasonCode::SubjectInactive | ReasonCode::SubjectMayImpersonate | ReasonCode::SubjectOutranksCaller
         )));
         // While it runs, it may go on only as long as it could be started.
         let goes_on = broken_ceiling(&caller, &subject).is_none();
-        prop_assert_eq!(goes_on, caller.is_active() && refusals(&caller, &subject, false).is_empty());
+        prop_assert_eq!(goes_on, caller.is_active() && refusals(&caller, &subject, Posture::PLAIN).is_empty());
     }
 }

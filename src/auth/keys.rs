@@ -1,17 +1,24 @@
 //! Keys at rest: made at the first start, kept in the database, encrypted when a key encryption key is set.
 
 use std::fmt;
+use std::sync::Arc;
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, Nonce, RandomizedNonceKey};
-use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
+use aws_lc_rs::encoding::AsDer;
+use aws_lc_rs::rand::SystemRandom;
+use aws_lc_rs::rsa::KeySize;
+use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair, RSA_PKCS1_SHA256, RsaKeyPair};
 use base64::Engine;
 use base64::alphabet;
 use base64::engine::DecodePaddingMode;
 use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig, STANDARD, URL_SAFE_NO_PAD};
-use jsonwebtoken::{DecodingKey, EncodingKey};
+use jsonwebtoken::DecodingKey;
 
+use super::pem::{self, PrivateDer};
 use super::secret::{self, DerivationKey};
 use crate::domain::{Time, string_enum};
+
+pub use super::pem::ImportError;
 
 /// The length in bytes of the nonce in front of a sealed key (NIST SP 800-38D §8.2.2: random, 96 bits).
 const NONCE_BYTES: usize = 12;
@@ -31,6 +38,8 @@ string_enum! {
     pub enum Algorithm {
         /// Ed25519 (RFC 8037): signs access tokens. Deterministic, so that a recorded token can be signed again.
         EdDsa => "EdDSA",
+        /// RSASSA-PKCS1-v1_5 with SHA-256 (RFC 7518 §3.3): signs access tokens for those who don't know Ed25519. Deterministic too.
+        Rs256 => "RS256",
         /// HMAC with SHA-256: derives refresh tokens. Never signs access tokens.
         Hs256 => "HS256",
     }
@@ -74,8 +83,8 @@ pub enum KeyError {
     Damaged { kid: String, what: &'static str },
     #[error("must be 32 bytes, written as base64 or as 64 hexadecimal digits")]
     MalformedKeyEncryptionKey,
-    #[error("there is no signing key")]
-    NoSigningKey,
+    #[error("{0} signs no access tokens")]
+    NotForSigning(Algorithm),
     #[error("the cryptographic library failed: {0}")]
     Crypto(&'static str),
 }
@@ -145,15 +154,47 @@ fn decode_hex(text: &str) -> Option<Vec<u8>> {
 }
 
 impl StoredKey {
-    /// Makes a new Ed25519 signing key, sealed if there is a key encryption key.
+    /// Makes a new signing key, sealed if there is a key encryption key. An RSA key has 2048 bits.
     ///
     /// # Errors
-    /// [`KeyError::Crypto`].
-    pub fn generate_signing(now: Time, encryption: Option<&KeyEncryptionKey>) -> Result<Self, KeyError> {
-        let failed = |_| KeyError::Crypto("making an Ed25519 key");
-        let pair = Ed25519KeyPair::generate().map_err(failed)?;
-        let pkcs8 = pair.to_pkcs8().map_err(failed)?;
-        Self::new(thumbprint(pair.public_key().as_ref()), KeyPurpose::Sign, Algorithm::EdDsa, pkcs8.as_ref(), now, encryption)
+    /// [`KeyError::NotForSigning`], [`KeyError::Crypto`].
+    pub fn generate_signing(algorithm: Algorithm, now: Time, encryption: Option<&KeyEncryptionKey>) -> Result<Self, KeyError> {
+        let failed = |_| KeyError::Crypto("making a signing key");
+        let pair = match algorithm {
+            Algorithm::EdDsa => Pair::Ed25519(Arc::new(Ed25519KeyPair::generate().map_err(failed)?)),
+            Algorithm::Rs256 => Pair::Rsa(Arc::new(RsaKeyPair::generate(KeySize::Rsa2048).map_err(failed)?)),
+            Algorithm::Hs256 => return Err(KeyError::NotForSigning(algorithm)),
+        };
+        Self::of_pair(&pair, now, encryption)
+    }
+
+    /// Takes over a private key written in PEM: Ed25519 in PKCS#8, or RSA of 2048 to 8192 bits in PKCS#8 or PKCS#1. Sealed if there is a
+    /// key encryption key.
+    ///
+    /// # Errors
+    /// [`ImportError`], which never repeats any of the key.
+    pub fn import(pem: &str, now: Time, encryption: Option<&KeyEncryptionKey>) -> Result<Self, ImportError> {
+        let pair = match pem::read(pem)? {
+            PrivateDer::Ed25519(pkcs8) => Ed25519KeyPair::from_pkcs8(&pkcs8).map(|pair| Pair::Ed25519(Arc::new(pair))),
+            PrivateDer::Rsa(pkcs1) => RsaKeyPair::from_der(&pkcs1).map(|pair| Pair::Rsa(Arc::new(pair))),
+        };
+        let pair = pair.map_err(|_| ImportError::Unsound)?;
+        Self::of_pair(&pair, now, encryption).map_err(|_| ImportError::Crypto)
+    }
+
+    fn of_pair(pair: &Pair, now: Time, encryption: Option<&KeyEncryptionKey>) -> Result<Self, KeyError> {
+        let failed = || KeyError::Crypto("writing a signing key down");
+        let kid = pair.public().ok_or_else(failed)?.thumbprint();
+        match pair {
+            Pair::Ed25519(pair) => {
+                let pkcs8 = pair.to_pkcs8().map_err(|_| failed())?;
+                Self::new(kid, KeyPurpose::Sign, Algorithm::EdDsa, pkcs8.as_ref(), now, encryption)
+            }
+            Pair::Rsa(pair) => {
+                let pkcs8 = pair.as_der().map_err(|_| failed())?;
+                Self::new(kid, KeyPurpose::Sign, Algorithm::Rs256, pkcs8.as_ref(), now, encryption)
+            }
+        }
     }
 
     /// Makes a new key for deriving refresh tokens, sealed if there is a key encryption key. Its kid is random: a thumbprint
@@ -209,29 +250,33 @@ impl StoredKey {
             (true, None) => return Err(KeyError::Sealed { kid: self.kid.clone() }),
         };
         match (self.purpose, self.algorithm) {
-            (KeyPurpose::Sign, Algorithm::EdDsa) => self.open_ed25519(&secret).map(OpenedKey::Sign),
+            (KeyPurpose::Sign, Algorithm::EdDsa) => {
+                let pair = Ed25519KeyPair::from_pkcs8(&secret).map_err(|_| self.damaged("it is not an Ed25519 key in PKCS#8"))?;
+                self.open_pair(Pair::Ed25519(Arc::new(pair))).map(OpenedKey::Sign)
+            }
+            (KeyPurpose::Sign, Algorithm::Rs256) => {
+                let pair = RsaKeyPair::from_pkcs8(&secret).map_err(|_| self.damaged("it is not an RSA key in PKCS#8"))?;
+                self.open_pair(Pair::Rsa(Arc::new(pair))).map(OpenedKey::Sign)
+            }
             (KeyPurpose::Refresh, Algorithm::Hs256) => {
                 DerivationKey::from_bytes(&secret).map(OpenedKey::Refresh).ok_or_else(|| self.damaged("it is not 32 bytes long"))
             }
-            (KeyPurpose::Sign, Algorithm::Hs256) | (KeyPurpose::Refresh, Algorithm::EdDsa) => {
+            (KeyPurpose::Sign, Algorithm::Hs256) | (KeyPurpose::Refresh, Algorithm::EdDsa | Algorithm::Rs256) => {
                 Err(self.damaged("its algorithm does not serve its purpose"))
             }
         }
     }
 
-    fn open_ed25519(&self, pkcs8: &[u8]) -> Result<SigningKey, KeyError> {
-        let pair = Ed25519KeyPair::from_pkcs8(pkcs8).map_err(|_| self.damaged("it is not an Ed25519 key in PKCS#8"))?;
-        let public = pair.public_key().as_ref();
-        if thumbprint(public) != self.kid {
+    fn open_pair(&self, pair: Pair) -> Result<SigningKey, KeyError> {
+        let public = pair.public().ok_or_else(|| self.damaged("its public half can't be read"))?;
+        if public.thumbprint() != self.kid {
             return Err(self.damaged("its kid is another key's"));
         }
-        Ok(SigningKey {
-            kid: self.kid.clone(),
-            created_at: self.created_at,
-            algorithm: jsonwebtoken::Algorithm::EdDSA,
-            encoding: EncodingKey::from_ed_der(pkcs8),
-            decoding: DecodingKey::from_ed_der(public),
-        })
+        let decoding = match &pair {
+            Pair::Ed25519(pair) => DecodingKey::from_ed_der(pair.public_key().as_ref()),
+            Pair::Rsa(pair) => DecodingKey::from_rsa_der(pair.public_key().as_ref()),
+        };
+        Ok(SigningKey { kid: self.kid.clone(), algorithm: self.algorithm, pair, decoding, public })
     }
 
     fn decode(&self) -> Result<Vec<u8>, KeyError> {
@@ -254,29 +299,95 @@ pub enum OpenedKey {
 #[derive(Clone)]
 pub struct SigningKey {
     pub(super) kid: String,
-    pub(super) created_at: Time,
     /// The one algorithm of this key; what a token's header says can't change it (RFC 8725 §3.1).
-    pub(super) algorithm: jsonwebtoken::Algorithm,
-    pub(super) encoding: EncodingKey,
+    pub(super) algorithm: Algorithm,
+    pair: Pair,
     pub(super) decoding: DecodingKey,
+    public: PublicHalf,
+}
+
+/// Kept as the library has it: to take an RSA key apart for every signature would cost as much as the signature.
+#[derive(Clone)]
+enum Pair {
+    Ed25519(Arc<Ed25519KeyPair>),
+    Rsa(Arc<RsaKeyPair>),
+}
+
+impl Pair {
+    fn public(&self) -> Option<PublicHalf> {
+        let encode = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
+        match self {
+            Self::Ed25519(pair) => Some(PublicHalf::Ed25519 { x: encode(pair.public_key().as_ref()) }),
+            Self::Rsa(pair) => {
+                let (n, e) = pem::read_rsa_public(pair.public_key().as_ref())?;
+                Some(PublicHalf::Rsa { n: encode(n), e: encode(e) })
+            }
+        }
+    }
+}
+
+/// What anybody may know of a key, in the words of RFC 7518 §6.3.1 and RFC 8037 §2: base64url without padding.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PublicHalf {
+    Ed25519 { x: String },
+    Rsa { n: String, e: String },
+}
+
+impl PublicHalf {
+    /// The RFC 7638 thumbprint: of the required members alone, in the order of their names, without white space.
+    fn thumbprint(&self) -> String {
+        let members = match self {
+            Self::Ed25519 { x } => format!(r#"{{"crv":"Ed25519","kty":"OKP","x":"{x}"}}"#),
+            Self::Rsa { n, e } => format!(r#"{{"e":"{e}","kty":"RSA","n":"{n}"}}"#),
+        };
+        secret::sha256(members.as_bytes())
+    }
+}
+
+/// Whether this may be a signing key's kid: 43 characters of base64url. What isn't one names no key, and nobody has to look for it.
+pub fn is_kid(text: &str) -> bool {
+    text.len() == 43 && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+}
+
+/// An entity tag's content for these kids in this order. A kid says all of a key, so other keys have another tag.
+pub fn tag_of<'a>(kids: impl Iterator<Item = &'a str>) -> String {
+    secret::sha256(kids.collect::<Vec<_>>().join(" ").as_bytes())
 }
 
 impl SigningKey {
     pub fn kid(&self) -> &str {
         &self.kid
     }
+
+    pub fn algorithm(&self) -> Algorithm {
+        self.algorithm
+    }
+
+    pub fn public(&self) -> &PublicHalf {
+        &self.public
+    }
+
+    /// Signs, always alike: Ed25519 (RFC 8032 §5.1.6) and PKCS #1 v1.5 (RFC 8017 §8.2) are deterministic. The signature is in base64url.
+    ///
+    /// # Errors
+    /// [`KeyError::Crypto`].
+    pub(super) fn sign(&self, message: &[u8]) -> Result<String, KeyError> {
+        match &self.pair {
+            Pair::Ed25519(pair) => Ok(URL_SAFE_NO_PAD.encode(pair.sign(message))),
+            Pair::Rsa(pair) => {
+                let mut signature = vec![0; pair.public_modulus_len()];
+                pair.sign(&RSA_PKCS1_SHA256, &SystemRandom::new(), message, &mut signature)
+                    .map_err(|_| KeyError::Crypto("signing with RSA"))?;
+                Ok(URL_SAFE_NO_PAD.encode(signature))
+            }
+        }
+    }
 }
 
 impl fmt::Debug for SigningKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SigningKey").field("kid", &self.kid).finish_non_exhaustive()
+        f.debug_struct("SigningKey").field("kid", &self.kid).field("algorithm", &self.algorithm).finish_non_exhaustive()
     }
-}
-
-/// The RFC 7638 thumbprint of an Ed25519 public key (RFC 8037 §2, Appendix A.3).
-fn thumbprint(public: &[u8]) -> String {
-    let x = URL_SAFE_NO_PAD.encode(public);
-    secret::sha256(format!(r#"{{"crv":"Ed25519","kty":"OKP","x":"{x}"}}"#).as_bytes())
 }
 
 #[cfg(test)]
@@ -301,8 +412,14 @@ mod tests {
     #[test]
     fn a_kid_is_the_thumbprint_of_the_public_key() {
         // RFC 8037, Appendix A.3.
-        let public = URL_SAFE_NO_PAD.decode("11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo").unwrap();
-        assert_eq!(thumbprint(&public), "kPrK_qmxVWaYVA9wwBF6Iuo3vVzz7TxHCTwXBygrS4k");
+        let ed25519 = PublicHalf::Ed25519 { x: "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo".to_owned() };
+        assert_eq!(ed25519.thumbprint(), "kPrK_qmxVWaYVA9wwBF6Iuo3vVzz7TxHCTwXBygrS4k");
+        // RFC 7638 §3.1.
+        let n = "0vx7agoebGcQSuuPiLJXZptN9nndrQmbXEps2aiAFbWhM78LhWx4cbbfAAtVT86zwu1RK7aPFFxuhDR1L6tSoc_BJECPebWKRXjBZCiFV4n3oknjhMstn64tZ_2W\
+                 -5JsGY4Hc5n9yBXArwl93lqt7_RN5w6Cf0h4QyQ5v-65YGjQR0_FDW2QvzqY368QQMicAtaSqzs8KJZgnYb9c7d0zgdAZHzu6qMQvRL5hajrn1n91CbOpbISD08qNLyr\
+                 dkt-bFTWhAI4vMQFh6WeZu0fM4lFd2NcRwr3XPksINHaQ-G_xBniIqbw0Ls1jF44-csFCur-kEgU8awapJzKnqDKgw";
+        let rsa = PublicHalf::Rsa { n: n.to_owned(), e: "AQAB".to_owned() };
+        assert_eq!(rsa.thumbprint(), "NzbLsXh8uDCcd-6MNwXF4W_7noWXFZAfHkxZsRGC9Xs");
     }
 
     #[test]
@@ -326,8 +443,10 @@ mod tests {
 
     #[test]
     fn a_sealed_key_opens_with_its_key_only() {
-        for make in [StoredKey::generate_signing, StoredKey::generate_derivation] {
-            let key = make(now(), Some(&encryption(1))).unwrap();
+        let key = encryption(1);
+        let signing = |algorithm| StoredKey::generate_signing(algorithm, now(), Some(&key)).unwrap();
+        let keys = [signing(Algorithm::EdDsa), signing(Algorithm::Rs256), StoredKey::generate_derivation(now(), Some(&key)).unwrap()];
+        for key in keys {
             assert!(key.sealed);
             key.open(Some(&encryption(1))).unwrap();
             assert_eq!(key.open(None).unwrap_err(), KeyError::Sealed { kid: key.kid.clone() });
@@ -337,7 +456,7 @@ mod tests {
 
     #[test]
     fn a_plain_key_is_sealed_once_a_key_encryption_key_is_set() {
-        let plain = StoredKey::generate_signing(now(), None).unwrap();
+        let plain = StoredKey::generate_signing(Algorithm::EdDsa, now(), None).unwrap();
         assert!(!plain.sealed);
         assert_eq!(kid_of(&plain.open(Some(&encryption(1))).unwrap()), plain.kid);
         let sealed = plain.reseal(&encryption(1)).unwrap().unwrap();
@@ -350,7 +469,10 @@ mod tests {
 
     #[test]
     fn no_key_can_be_put_in_anothers_place() {
-        let (one, other) = (StoredKey::generate_signing(now(), None).unwrap(), StoredKey::generate_signing(now(), None).unwrap());
+        let (one, other) = (
+            StoredKey::generate_signing(Algorithm::EdDsa, now(), None).unwrap(),
+            StoredKey::generate_signing(Algorithm::EdDsa, now(), None).unwrap(),
+        );
         let swapped = StoredKey { private: other.private.clone(), ..one.clone() };
         assert!(matches!(swapped.open(None), Err(KeyError::Damaged { .. })));
 
@@ -363,8 +485,55 @@ mod tests {
     }
 
     #[test]
+    fn an_rsa_key_is_kept_as_any_other() {
+        let key = StoredKey::generate_signing(Algorithm::Rs256, now(), None).unwrap();
+        let OpenedKey::Sign(opened) = key.open(None).unwrap() else { panic!("no signing key") };
+        assert_eq!((opened.kid(), opened.algorithm()), (key.kid.as_str(), Algorithm::Rs256));
+        let PublicHalf::Rsa { n, e } = opened.public() else { panic!("no RSA key") };
+        assert_eq!((URL_SAFE_NO_PAD.decode(n).unwrap().len(), e.as_str()), (256, "AQAB"));
+        assert!(is_kid(&key.kid));
+        // Neither another key, nor the same under another algorithm or purpose.
+        let other = StoredKey::generate_signing(Algorithm::Rs256, now(), None).unwrap();
+        for bent in [
+            StoredKey { private: other.private.clone(), ..key.clone() },
+            StoredKey { algorithm: Algorithm::EdDsa, ..key.clone() },
+            StoredKey { algorithm: Algorithm::Hs256, ..key.clone() },
+            StoredKey { purpose: KeyPurpose::Refresh, ..key.clone() },
+            StoredKey { private: String::new(), ..key.clone() },
+        ] {
+            assert!(matches!(bent.open(None), Err(KeyError::Damaged { .. })), "{bent:?}");
+        }
+        let printed = format!("{key:?} {opened:?}");
+        assert!(!printed.contains(&key.private) && printed.contains(&key.kid));
+        let none = StoredKey::generate_signing(Algorithm::Hs256, now(), None);
+        assert_eq!(none.unwrap_err(), KeyError::NotForSigning(Algorithm::Hs256));
+    }
+
+    #[test]
+    fn an_imported_key_is_the_key_that_was_exported() {
+        let pem = |label: &str, der: &[u8]| format!("-----BEGIN {label}-----\n{}\n-----END {label}-----\n", STANDARD.encode(der));
+        for algorithm in [Algorithm::EdDsa, Algorithm::Rs256] {
+            let key = StoredKey::generate_signing(algorithm, now(), None).unwrap();
+            let pkcs8 = key.decode().unwrap();
+            assert_eq!(StoredKey::import(&pem("PRIVATE KEY", &pkcs8), now(), None).unwrap(), key);
+            let sealed = StoredKey::import(&pem("PRIVATE KEY", &pkcs8), now(), Some(&encryption(1))).unwrap();
+            assert_eq!((&sealed.kid, sealed.sealed), (&key.kid, true));
+            sealed.open(Some(&encryption(1))).unwrap();
+            if algorithm == Algorithm::Rs256 {
+                // PKCS#1 is what PKCS#8 has inside.
+                assert_eq!(StoredKey::import(&pem("RSA PRIVATE KEY", &pkcs8[26..]), now(), None).unwrap(), key);
+            }
+            // Cut anywhere it is no key, and no panic.
+            for end in 0..pkcs8.len() {
+                assert!(StoredKey::import(&pem("PRIVATE KEY", &pkcs8[..end]), now(), None).is_err(), "{end}");
+                assert!(StoredKey::import(&pem("RSA PRIVATE KEY", &pkcs8[end..]), now(), None).is_err() || end == 26, "{end}");
+            }
+        }
+    }
+
+    #[test]
     fn damage_is_named_and_never_printed_with_the_secret() {
-        let key = StoredKey::generate_signing(now(), None).unwrap();
+        let key = StoredKey::generate_signing(Algorithm::EdDsa, now(), None).unwrap();
         for private in ["", "%%%", "AAAA", &STANDARD.encode([7; 32])] {
             let broken = StoredKey { private: private.to_owned(), ..key.clone() };
             assert!(matches!(broken.open(None), Err(KeyError::Damaged { .. })), "{private}");

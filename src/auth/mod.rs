@@ -13,5 +13,6 @@
 pub mod keys;
 pub mod limiter;
 pub mod passwords;
+mod pem;
 pub mod secret;
 pub mod tokens;

@@ -1,4 +1,4 @@
-//! Access tokens: JWTs (RFC 7519) as RFC 9068 shapes them, in JWS compact form (RFC 7515), signed with Ed25519 (RFC 8037).
+//! Access tokens: JWTs (RFC 7519) as RFC 9068 shapes them, in JWS compact form (RFC 7515), signed with Ed25519 (RFC 8037) or RS256 (RFC 7518).
 //!
 //! A token proves that Actas said something once; whether it still holds is the session row's to say. So everything here is
 //! about form and signature, and a token is accepted only in the one spelling in which it was handed out.
@@ -8,20 +8,20 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use jsonwebtoken::Header;
 use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
 
-use super::keys::{KeyError, SigningKey};
+use super::keys::{Algorithm, SigningKey, is_kid};
 use crate::domain::Time;
 use crate::domain::client::{Audience, ClientId};
 use crate::domain::error::{Code, Error, Result};
 use crate::domain::ids::{SessionId, UserId};
 
-/// The longest token that is looked at. Ours have about 700 bytes.
+/// The longest token that is looked at. Ours have about 700 bytes, 1,000 with RSA.
 const MAX_TOKEN_BYTES: usize = 8 * 1024;
 
 /// How far ahead the clock of the machine that made a token may be, in seconds: for `nbf` and `iat`.
@@ -147,39 +147,77 @@ impl From<TokenError> for Error {
     }
 }
 
-const fn refused<T>(reason: &'static str) -> Result<T, TokenError> {
-    Err(TokenError { reason })
+/// Why a token was not verified.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Unverified {
+    /// It is not one of ours.
+    Refused(TokenError),
+    /// It may be one of ours: it names a key, by this kid, that is not in the ring. Nothing else of it was looked at.
+    UnknownKey(String),
 }
 
-/// Signs and checks access tokens. Cheap to share, never changes.
+impl From<TokenError> for Unverified {
+    fn from(error: TokenError) -> Self {
+        Self::Refused(error)
+    }
+}
+
+impl From<Unverified> for TokenError {
+    /// A key that nobody knows is no key.
+    fn from(unverified: Unverified) -> Self {
+        match unverified {
+            Unverified::Refused(error) => error,
+            Unverified::UnknownKey(_) => Self { reason: "kid" },
+        }
+    }
+}
+
+fn refused<T, E: From<TokenError>>(reason: &'static str) -> Result<T, E> {
+    Err(TokenError { reason }.into())
+}
+
+/// What a token's header says: these members in this order.
+#[derive(serde::Serialize)]
+struct OwnHeader<'a> {
+    typ: &'static str,
+    alg: &'static str,
+    kid: &'a str,
+}
+
+/// Signs and checks access tokens with the keys of its ring, which grows as keys are met and shrinks as they are retired. Which of
+/// them signs is not its business: the database says so.
 pub struct Tokens {
-    keys: HashMap<String, SigningKey>,
-    /// The kid of the key that signs.
-    active: String,
+    ring: RwLock<HashMap<String, Arc<SigningKey>>>,
     issuer: String,
     audience: String,
 }
 
 impl fmt::Debug for Tokens {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Tokens").field("active", &self.active).field("issuer", &self.issuer).finish_non_exhaustive()
+        f.debug_struct("Tokens").field("issuer", &self.issuer).finish_non_exhaustive()
     }
 }
 
 impl Tokens {
-    /// The newest of `keys` signs, and all of them check.
-    ///
-    /// # Errors
-    /// [`KeyError::NoSigningKey`] if there is none.
-    pub fn new(keys: Vec<SigningKey>, issuer: impl Into<String>, audience: impl Into<String>) -> Result<Self, KeyError> {
-        // By kid among keys of one instant, so that all instances choose alike.
-        let newest = keys.iter().max_by_key(|key| (key.created_at, &key.kid)).ok_or(KeyError::NoSigningKey)?;
-        Ok(Self {
-            active: newest.kid.clone(),
-            keys: keys.into_iter().map(|key| (key.kid.clone(), key)).collect(),
-            issuer: issuer.into(),
-            audience: audience.into(),
-        })
+    pub fn new(keys: Vec<SigningKey>, issuer: impl Into<String>, audience: impl Into<String>) -> Self {
+        let ring = keys.into_iter().map(|key| (key.kid.clone(), Arc::new(key))).collect();
+        Self { ring: RwLock::new(ring), issuer: issuer.into(), audience: audience.into() }
+    }
+
+    /// Puts a key on the ring.
+    pub fn add(&self, key: SigningKey) {
+        // A panic elsewhere can't leave a map half changed, so its poison means nothing.
+        self.ring.write().unwrap_or_else(PoisonError::into_inner).insert(key.kid.clone(), Arc::new(key));
+    }
+
+    /// Takes a key off the ring.
+    pub fn forget(&self, kid: &str) {
+        self.ring.write().unwrap_or_else(PoisonError::into_inner).remove(kid);
+    }
+
+    /// The key with this kid, if it is on the ring.
+    pub fn key(&self, kid: &str) -> Option<Arc<SigningKey>> {
+        self.ring.read().unwrap_or_else(PoisonError::into_inner).get(kid).map(Arc::clone)
     }
 
     /// The `iss` of every token.
@@ -192,19 +230,20 @@ impl Tokens {
         &self.audience
     }
 
-    /// Makes the token with these claims.
+    /// Makes the token with these claims, signed with the key of this kid.
     ///
     /// # Errors
-    /// An internal error if the cryptographic library fails.
-    pub fn sign(&self, claims: &AccessClaims) -> Result<String> {
-        let key = self.keys.get(&self.active).ok_or_else(|| Error::internal("the active signing key is missing"))?;
-        let mut header = Header::new(key.algorithm);
-        header.typ = Some(TOKEN_TYPE.to_owned());
-        header.kid = Some(key.kid.clone());
-        jsonwebtoken::encode(&header, claims, &key.encoding).map_err(|error| Error::internal(format!("signing a token: {error}")))
+    /// An internal error if the ring lacks the key or the cryptographic library fails.
+    pub fn sign(&self, kid: &str, claims: &AccessClaims) -> Result<String> {
+        let key = self.key(kid).ok_or_else(|| Error::internal("a key that is to sign is not on the ring"))?;
+        let header = OwnHeader { typ: TOKEN_TYPE, alg: key.algorithm.as_str(), kid };
+        let part = |json: serde_json::Result<Vec<u8>>| json.map(|json| URL_SAFE_NO_PAD.encode(json)).map_err(Error::internal);
+        let signing_input = format!("{}.{}", part(serde_json::to_vec(&header))?, part(serde_json::to_vec(claims))?);
+        let signature = key.sign(signing_input.as_bytes()).map_err(Error::internal)?;
+        Ok(format!("{signing_input}.{signature}"))
     }
 
-    /// Makes again the token that once had this `signing_input`, byte for byte: Ed25519 is deterministic (RFC 8032 §5.1.6).
+    /// Makes again the token that once had this `signing_input`, byte for byte: both algorithms are deterministic.
     ///
     /// Only an own access token of `subject` in the session `sid` is signed, so that a changed record can't get a signature on
     /// something else.
@@ -214,7 +253,7 @@ impl Tokens {
     pub fn resign(&self, kid: &str, signing_input: &str, subject: UserId, sid: SessionId) -> Result<String> {
         let damaged = |error: TokenError| Error::internal(format!("a recorded token can't be signed again: {error}"));
         let (header, payload) = signing_input.split_once('.').ok_or_else(|| Error::internal("a recorded token has no payload"))?;
-        let key = self.key_of(header).map_err(damaged)?;
+        let key = self.key_of(header).map_err(|unverified| damaged(unverified.into()))?;
         if key.kid != kid {
             return Err(Error::internal("a recorded token names another key than its record"));
         }
@@ -222,8 +261,7 @@ impl Tokens {
         if claims.sub != Subject::User(subject) || !claims.is_for(&self.audience) || claims.sid != sid || claims.act.is_some() {
             return Err(Error::internal("a recorded token is not the original session's"));
         }
-        let signature = jsonwebtoken::crypto::sign(signing_input.as_bytes(), &key.encoding, key.algorithm)
-            .map_err(|error| Error::internal(format!("signing a token again: {error}")))?;
+        let signature = key.sign(signing_input.as_bytes()).map_err(Error::internal)?;
         Ok(format!("{signing_input}.{signature}"))
     }
 
@@ -231,7 +269,7 @@ impl Tokens {
     ///
     /// # Errors
     /// As [`Tokens::verify_for_anyone`], and for another audience (RFC 7519 §4.1.3).
-    pub fn verify(&self, token: &str, now: Time) -> Result<Verified, TokenError> {
+    pub fn verify(&self, token: &str, now: Time) -> Result<Verified, Unverified> {
         let verified = self.verify_for_anyone(token, now)?;
         if verified.claims.is_for(&self.audience) { Ok(verified) } else { refused("aud") }
     }
@@ -244,10 +282,11 @@ impl Tokens {
     /// still lives.
     ///
     /// # Errors
-    /// [`TokenError`] for everything else: form (one spelling only, RFC 7515 §3.1), header (exactly `alg`, `kid` and `typ`: a
+    /// [`Unverified::UnknownKey`] where the ring lacks the key that the header names, and the header is otherwise as ours are.
+    /// [`Unverified::Refused`] for everything else: form (one spelling only, RFC 7515 §3.1), header (exactly `alg`, `kid` and `typ`: a
     /// `crit`, `b64`, `jwk`, `jku`, `x5u`, `x5c`, `zip` or `cty` was never ours), key, signature, and each claim's presence and
     /// JSON type; `nbf` and `iat` more than 5 s ahead of `now`.
-    pub fn verify_for_anyone(&self, token: &str, now: Time) -> Result<Verified, TokenError> {
+    pub fn verify_for_anyone(&self, token: &str, now: Time) -> Result<Verified, Unverified> {
         if token.len() > MAX_TOKEN_BYTES {
             return refused("too long");
         }
@@ -259,7 +298,12 @@ impl Tokens {
         // The library would decode it as strictly today; that it stays so is not its promise.
         decode(signature)?;
         let signing_input = &token[..header.len() + 1 + payload.len()];
-        match jsonwebtoken::crypto::verify(signature, signing_input.as_bytes(), &key.decoding, key.algorithm) {
+        let algorithm = match key.algorithm {
+            Algorithm::EdDsa => jsonwebtoken::Algorithm::EdDSA,
+            Algorithm::Rs256 => jsonwebtoken::Algorithm::RS256,
+            Algorithm::Hs256 => return refused("the key's algorithm signs no tokens"),
+        };
+        match jsonwebtoken::crypto::verify(signature, signing_input.as_bytes(), &key.decoding, algorithm) {
             Ok(true) => {}
             Ok(false) | Err(_) => return refused("signature"),
         }
@@ -273,7 +317,7 @@ impl Tokens {
 
     /// The key that a token's header names: looked up among ours, and never anything else than a name. The header has no say
     /// in the algorithm either; it only may not contradict (RFC 8725 §3.1).
-    fn key_of(&self, header: &str) -> Result<&SigningKey, TokenError> {
+    fn key_of(&self, header: &str) -> Result<Arc<SigningKey>, Unverified> {
         let header = read_object(header)?;
         if header.len() != 3 {
             return refused("header members");
@@ -282,15 +326,14 @@ impl Tokens {
         if !typ.eq_ignore_ascii_case(TOKEN_TYPE) && !typ.eq_ignore_ascii_case("application/at+jwt") {
             return refused("typ");
         }
-        let Some(key) = self.keys.get(text(&header, "kid")?) else { return refused("kid") };
-        let algorithm = match key.algorithm {
-            jsonwebtoken::Algorithm::EdDSA => "EdDSA",
-            _ => return refused("the key's algorithm signs no tokens"),
-        };
-        if text(&header, "alg")? != algorithm {
-            return refused("alg");
+        let algorithm = Algorithm::parse(text(&header, "alg")?).filter(|algorithm| *algorithm != Algorithm::Hs256);
+        let (Some(algorithm), kid) = (algorithm, text(&header, "kid")?) else { return refused("alg") };
+        match self.key(kid) {
+            Some(key) if key.algorithm == algorithm => Ok(key),
+            Some(_) => refused("alg"),
+            None if is_kid(kid) => Err(Unverified::UnknownKey(kid.to_owned())),
+            None => refused("kid"),
         }
-        Ok(key)
     }
 
     /// Reads the claims and checks all that does not depend on the time. Claims that we don't know are ignored (RFC 7519 §4).
@@ -452,7 +495,8 @@ impl<'de> Deserialize<'de> for UniqueJson {
 
 #[cfg(test)]
 mod tests {
-    use jsonwebtoken::{Algorithm, EncodingKey};
+    use base64::engine::general_purpose::STANDARD;
+    use jsonwebtoken::{EncodingKey, Header};
     use serde_json::json;
 
     use super::*;
@@ -465,8 +509,8 @@ mod tests {
         chrono::DateTime::from_timestamp(1_700_000_000 + seconds, 0).unwrap()
     }
 
-    fn signing_key(created_at: Time) -> SigningKey {
-        match StoredKey::generate_signing(created_at, None).unwrap().open(None).unwrap() {
+    fn signing_key(algorithm: Algorithm) -> SigningKey {
+        match StoredKey::generate_signing(algorithm, at(0), None).unwrap().open(None).unwrap() {
             OpenedKey::Sign(key) => key,
             OpenedKey::Refresh(_) => unreachable!("a signing key was made"),
         }
@@ -481,8 +525,12 @@ mod tests {
 
     impl Bench {
         fn new() -> Self {
-            let key = signing_key(at(0));
-            let tokens = Tokens::new(vec![key.clone()], ISSUER, AUDIENCE).unwrap();
+            Self::with(Algorithm::EdDsa)
+        }
+
+        fn with(algorithm: Algorithm) -> Self {
+            let key = signing_key(algorithm);
+            let tokens = Tokens::new(vec![key.clone()], ISSUER, AUDIENCE);
             let claims = AccessClaims {
                 iss: ISSUER.to_owned(),
                 sub: Subject::User(UserId::new(at(0))),
@@ -501,7 +549,7 @@ mod tests {
         }
 
         fn header(&self) -> Value {
-            json!({"typ": "at+jwt", "alg": "EdDSA", "kid": self.key.kid})
+            json!({"typ": "at+jwt", "alg": self.key.algorithm, "kid": self.key.kid})
         }
 
         fn payload(&self) -> Value {
@@ -511,12 +559,16 @@ mod tests {
         /// A token with exactly this header and payload, truly signed.
         fn forge(&self, header: &str, payload: &str) -> String {
             let input = format!("{}.{}", URL_SAFE_NO_PAD.encode(header), URL_SAFE_NO_PAD.encode(payload));
-            let signature = jsonwebtoken::crypto::sign(input.as_bytes(), &self.key.encoding, Algorithm::EdDSA).unwrap();
+            let signature = self.key.sign(input.as_bytes()).unwrap();
             format!("{input}.{signature}")
         }
 
+        fn sign(&self) -> String {
+            self.tokens.sign(&self.key.kid, &self.claims).unwrap()
+        }
+
         fn verify(&self, token: &str) -> Result<Verified, TokenError> {
-            self.tokens.verify(token, at(1))
+            self.tokens.verify(token, at(1)).map_err(TokenError::from)
         }
 
         /// What comes of the token when one claim is `value`, or absent.
@@ -542,7 +594,7 @@ mod tests {
     fn a_token_says_what_the_contract_says_in_its_order() {
         let mut bench = Bench::new();
         bench.claims.act = Some(Actor { sub: UserId::new(at(0)) });
-        let token = bench.tokens.sign(&bench.claims).unwrap();
+        let token = bench.sign();
         let parts: Vec<_> = token.split('.').map(|part| String::from_utf8_lossy(&decode(part).unwrap()).into_owned()).collect();
         assert_eq!(parts[0], format!(r#"{{"typ":"at+jwt","alg":"EdDSA","kid":"{}"}}"#, bench.key.kid));
         let (claims, act) = (&bench.claims, bench.claims.act.unwrap().sub);
@@ -565,23 +617,19 @@ mod tests {
     #[test]
     fn a_recorded_token_is_signed_again_byte_for_byte() {
         let bench = Bench::new();
-        let token = bench.tokens.sign(&bench.claims).unwrap();
+        let token = bench.sign();
         let Verified { kid, signing_input, claims } = bench.verify(&token).unwrap();
         let (sub, sid) = (claims.user().unwrap(), claims.sid);
         assert_eq!(bench.tokens.resign(&kid, &signing_input, sub, sid).unwrap(), token);
 
         // Also after a newer key has come and a restart; never under another key, and nothing that is no token of ours.
-        let newer = signing_key(at(10));
-        let later = Tokens::new(vec![bench.key.clone(), newer.clone()], ISSUER, AUDIENCE).unwrap();
+        let newer = signing_key(Algorithm::EdDsa);
+        let later = Tokens::new(vec![bench.key.clone(), newer.clone()], ISSUER, AUDIENCE);
         assert_eq!(later.resign(&kid, &signing_input, sub, sid).unwrap(), token);
         assert!(later.resign(&newer.kid, &signing_input, sub, sid).is_err());
-        assert!(Tokens::new(vec![newer], ISSUER, AUDIENCE).unwrap().resign(&kid, &signing_input, sub, sid).is_err());
-        assert!(
-            Tokens::new(vec![bench.key.clone()], "https://other.example", AUDIENCE)
-                .unwrap()
-                .resign(&kid, &signing_input, sub, sid)
-                .is_err()
-        );
+        assert!(Tokens::new(vec![newer], ISSUER, AUDIENCE).resign(&kid, &signing_input, sub, sid).is_err());
+        let elsewhere = Tokens::new(vec![bench.key.clone()], "https://other.example", AUDIENCE);
+        assert!(elsewhere.resign(&kid, &signing_input, sub, sid).is_err());
         assert!(bench.tokens.resign(&kid, &signing_input, UserId::NOBODY, sid).is_err(), "another user's");
         for record in ["", "a.b", "attack at dawn", &format!("{signing_input}.x"), signing_input.split_once('.').unwrap().0] {
             assert!(bench.tokens.resign(&kid, record, sub, sid).is_err(), "{record}");
@@ -589,20 +637,56 @@ mod tests {
     }
 
     #[test]
-    fn the_newest_key_signs_and_all_check() {
+    fn rsa_signs_and_checks_alike() {
+        let bench = Bench::with(Algorithm::Rs256);
+        let token = bench.sign();
+        assert_eq!(token, bench.sign(), "the way back needs it");
+        let Verified { kid, signing_input, claims } = bench.verify(&token).unwrap();
+        assert_eq!((&kid, &claims), (&bench.key.kid, &bench.claims));
+        assert_eq!(bench.tokens.resign(&kid, &signing_input, bench.claims.user().unwrap(), claims.sid).unwrap(), token);
+        let header: Value = serde_json::from_slice(&decode(token.split('.').next().unwrap()).unwrap()).unwrap();
+        assert_eq!(header, json!({"typ": "at+jwt", "alg": "RS256", "kid": bench.key.kid}));
+        for alg in ["EdDSA", "HS256", "RS384", "PS256", "none"] {
+            assert!(bench.with_header("alg", Some(json!(alg))).is_err(), "{alg}");
+        }
+        // The public key taken for an HMAC secret, as its bytes and as they are published.
+        let public = bench.key.decoding.try_get_as_bytes().unwrap();
+        for secret in [public.to_vec(), STANDARD.encode(public).into_bytes(), format!("{:?}", bench.key.public()).into_bytes()] {
+            let header = changed(bench.header(), "alg", Some(json!("HS256")));
+            let input = format!("{}.{}", URL_SAFE_NO_PAD.encode(header), URL_SAFE_NO_PAD.encode(bench.payload().to_string()));
+            let secret = EncodingKey::from_secret(&secret);
+            let signature = jsonwebtoken::crypto::sign(input.as_bytes(), &secret, jsonwebtoken::Algorithm::HS256).unwrap();
+            assert_eq!(bench.verify(&format!("{input}.{signature}")).unwrap_err().reason, "alg");
+        }
+        for signature in ["", &URL_SAFE_NO_PAD.encode([0; 256]), &URL_SAFE_NO_PAD.encode([0xff; 256])] {
+            assert_eq!(bench.verify(&format!("{signing_input}.{signature}")).unwrap_err().reason, "signature");
+        }
+    }
+
+    #[test]
+    fn the_ring_grows_and_shrinks() {
         let bench = Bench::new();
-        let token = bench.tokens.sign(&bench.claims).unwrap();
-        let newer = signing_key(at(10));
-        let tokens = Tokens::new(vec![newer.clone(), bench.key.clone()], ISSUER, AUDIENCE).unwrap();
-        assert!(tokens.verify(&token, at(1)).is_ok());
-        assert_eq!(tokens.verify(&tokens.sign(&bench.claims).unwrap(), at(1)).unwrap().kid, newer.kid);
-        assert_eq!(Tokens::new(Vec::new(), ISSUER, AUDIENCE).unwrap_err(), KeyError::NoSigningKey);
+        let newer = signing_key(Algorithm::Rs256);
+        assert!(bench.tokens.sign(&newer.kid, &bench.claims).is_err());
+        bench.tokens.add(newer.clone());
+        let (old, new) = (bench.sign(), bench.tokens.sign(&newer.kid, &bench.claims).unwrap());
+        assert_eq!(bench.verify(&new).unwrap().kid, newer.kid);
+        bench.tokens.forget(&bench.key.kid);
+        assert_eq!(bench.tokens.verify(&old, at(1)).unwrap_err(), Unverified::UnknownKey(bench.key.kid.clone()));
+        assert!(bench.verify(&new).is_ok());
+        // Only what may be a kid of ours is asked for.
+        for kid in ["x", "' OR '1'='1", "../../../../../../../../../../../../dev/null", &"é".repeat(21), &"A".repeat(44)] {
+            let token = bench.forge(&changed(bench.header(), "kid", Some(json!(kid))), &bench.payload().to_string());
+            assert!(matches!(bench.tokens.verify(&token, at(1)), Err(Unverified::Refused(_))), "{kid}");
+        }
+        let unknown = json!("A".repeat(43));
+        assert_eq!(bench.with_header("kid", Some(unknown)).unwrap_err().reason, "kid");
     }
 
     #[test]
     fn every_character_counts() {
         let bench = Bench::new();
-        let token = bench.tokens.sign(&bench.claims).unwrap();
+        let token = bench.sign();
         bench.verify(&token).unwrap();
         for position in 0..token.len() {
             let (before, rest) = token.split_at(position);
@@ -789,21 +873,20 @@ mod tests {
             header
         };
         // Another Ed25519 key under our kid.
-        let other = signing_key(at(0));
-        let token = jsonwebtoken::encode(&header(Algorithm::EdDSA), &bench.claims, &other.encoding).unwrap();
-        assert_eq!(bench.verify(&token).unwrap_err().reason, "signature");
+        let input = bench.verify(&bench.sign()).unwrap().signing_input;
+        let signature = signing_key(Algorithm::EdDsa).sign(input.as_bytes()).unwrap();
+        assert_eq!(bench.verify(&format!("{input}.{signature}")).unwrap_err().reason, "signature");
         // Our public key taken for an HMAC secret (CVE-2015-9235), whatever the header then says.
         let public = bench.key.decoding.try_get_as_bytes().unwrap();
         let secret = EncodingKey::from_secret(public);
-        let token = jsonwebtoken::encode(&header(Algorithm::HS256), &bench.claims, &secret).unwrap();
+        let token = jsonwebtoken::encode(&header(jsonwebtoken::Algorithm::HS256), &bench.claims, &secret).unwrap();
         assert_eq!(bench.verify(&token).unwrap_err().reason, "alg");
-        let input = bench.verify(&bench.tokens.sign(&bench.claims).unwrap()).unwrap().signing_input;
-        let signature = jsonwebtoken::crypto::sign(input.as_bytes(), &secret, Algorithm::HS256).unwrap();
+        let signature = jsonwebtoken::crypto::sign(input.as_bytes(), &secret, jsonwebtoken::Algorithm::HS256).unwrap();
         assert!(bench.verify(&format!("{input}.{signature}")).is_err());
         // No signature, one of zeros, one of another token.
         let mut claims = bench.claims.clone();
         claims.sub = Subject::User(UserId::new(at(0)));
-        let foreign = bench.tokens.sign(&claims).unwrap();
+        let foreign = bench.tokens.sign(&bench.key.kid, &claims).unwrap();
         for signature in ["", &URL_SAFE_NO_PAD.encode([0; 64]), foreign.rsplit_once('.').unwrap().1] {
             assert!(bench.verify(&format!("{input}.{signature}")).is_err(), "{signature}");
         }
@@ -826,7 +909,7 @@ mod tests {
             assert_eq!(ahead(name, 6).unwrap_err().reason, "not valid yet");
             assert!(bench.with_claim(name, Some(json!(i64::MAX))).is_err());
         }
-        let token = bench.tokens.sign(&bench.claims).unwrap();
+        let token = bench.sign();
         let long_after = bench.tokens.verify(&token, at(1_000_000)).unwrap();
         assert!(long_after.is_expired(at(1_000_000)), "recognised, and expired");
         assert!(!long_after.is_expired(at(3600) - chrono::Duration::microseconds(1)));
@@ -836,7 +919,7 @@ mod tests {
     #[test]
     fn nothing_secret_is_printed() {
         let bench = Bench::new();
-        let token = bench.tokens.sign(&bench.claims).unwrap();
+        let token = bench.sign();
         let signature = token.rsplit_once('.').unwrap().1;
         let verified = bench.verify(&token).unwrap();
         assert!(!format!("{:?} {verified:?}", bench.tokens).contains(signature));

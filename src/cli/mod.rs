@@ -10,9 +10,11 @@ macro_rules! help {
     };
 }
 
+mod client;
 mod database;
 mod demo;
 mod healthcheck;
+mod keys;
 mod migrate;
 mod openapi;
 mod output;
@@ -72,7 +74,10 @@ enum Command {
     Demo(Box<demo::Demo>),
     Migrate(migrate::Migrate),
     User(user::User),
+    #[command(alias = "clients")]
+    Client(client::Client),
     Session(session::Session),
+    Keys(keys::Keys),
     Openapi(openapi::Openapi),
     Healthcheck(healthcheck::Healthcheck),
 }
@@ -110,7 +115,9 @@ impl Cli {
             Some(Command::Demo(command)) => command.run(),
             Some(Command::Migrate(command)) => command.run(),
             Some(Command::User(command)) => command.run(),
+            Some(Command::Client(command)) => command.run(),
             Some(Command::Session(command)) => command.run(),
+            Some(Command::Keys(command)) => command.run(),
             Some(Command::Openapi(command)) => command.run(),
             Some(Command::Healthcheck(command)) => command.run(),
         }

@@ -52,6 +52,7 @@ impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         match error.code() {
             Code::NotFound | Code::EmailTaken => Self::existence(describe(&error)),
+            Code::InvalidRequest => Self::usage(describe(&error)),
             _ => Self::failed(describe(&error)),
         }
     }
@@ -62,6 +63,14 @@ pub fn describe(error: &Error) -> String {
     let detail = error.internal_detail().unwrap_or_else(|| error.detail());
     match error.code() {
         Code::DatabaseUnavailable => format!("the database can't be reached: {detail}"),
+        Code::InvalidRequest if !error.errors().is_empty() => {
+            let fields = error.errors().iter().map(|field| format!("{}: {}", field.pointer.trim_start_matches('/'), field.detail));
+            fields.collect::<Vec<_>>().join("\n")
+        }
+        Code::ActionRefused if !error.reasons().is_empty() => {
+            let reasons = error.reasons().iter().map(|reason| reason.detail.as_str());
+            reasons.collect::<Vec<_>>().join("\n")
+        }
         _ => detail.to_owned(),
     }
 }

@@ -10,11 +10,11 @@ use clap::Args;
 use super::ABOUT_SETTINGS;
 use super::output::{Failure, Outcome, describe, print};
 
-use crate::auth::keys::KeyEncryptionKey;
+use crate::auth::keys::{Algorithm, KeyEncryptionKey};
 use crate::auth::limiter::Limiter;
 use crate::auth::passwords::Passwords;
 use crate::clock::Clock;
-use crate::config::{self, Config, DatabaseConfig, DatabaseUrl, Environment, HostPort, ListenConfig, ReasonRule};
+use crate::config::{self, Config, DatabaseConfig, DatabaseUrl, Environment, HostPort, ListenConfig, ReasonRule, SigningAlgorithm};
 use crate::domain::Time;
 use crate::domain::error::Error;
 use crate::http::app::{self, Scope};
@@ -162,14 +162,27 @@ pub fn open_database(config: &DatabaseConfig) -> Result<Db, Error> {
     Ok(db)
 }
 
+/// What the signing keys in the database are encrypted with.
+pub fn key_encryption(config: &DatabaseConfig) -> Option<KeyEncryptionKey> {
+    config.key_encryption_key.as_ref().map(|key| KeyEncryptionKey::from_bytes(*key.reveal()))
+}
+
+/// The setting's algorithm, as keys know it.
+pub fn algorithm(chosen: SigningAlgorithm) -> Algorithm {
+    match chosen {
+        SigningAlgorithm::EdDsa => Algorithm::EdDsa,
+        SigningAlgorithm::Rs256 => Algorithm::Rs256,
+    }
+}
+
 /// Puts the office together. Makes the keys that are missing, at the instant `now`.
 ///
 /// # Errors
 /// Where the database can't be asked or its keys can't be decrypted.
 pub fn open_office(config: &Config, db: Db, now: Time, observer: Observer) -> Result<Office, Error> {
-    let encryption = config.database.key_encryption_key.as_ref().map(|key| KeyEncryptionKey::from_bytes(*key.reveal()));
+    let (encryption, algorithm) = (key_encryption(&config.database), algorithm(config.signing_algorithm));
     let tokens = &config.tokens;
-    let (signing, refresh_key) = keys::load_or_create(&db, encryption.as_ref(), &tokens.issuer, &tokens.audience, now)?;
+    let (signing, refresh_key) = keys::load_or_create(&db, algorithm, encryption.as_ref(), &tokens.issuer, &tokens.audience, now)?;
     clients::ensure_first_party(&db, now)?;
     let login = &config.login;
     let passwords = Passwords::new(login.bcrypt_cost, login.hashing_threads, login.hashing_queue).map_err(Error::internal)?;
@@ -177,6 +190,7 @@ pub fn open_office(config: &Config, db: Db, now: Time, observer: Observer) -> Re
     let settings = Settings {
         issuer: tokens.issuer.clone(),
         audience: tokens.audience.clone(),
+        signing_algorithm: algorithm,
         access_token_ttl: tokens.access_ttl,
         refresh_token_ttl: tokens.refresh_ttl,
         refresh_grace: tokens.refresh_grace,
@@ -187,7 +201,7 @@ pub fn open_office(config: &Config, db: Db, now: Time, observer: Observer) -> Re
         restore_proof_required: impersonation.require_restore_proof,
     };
     let limiter = Limiter::new(login.failures_per_minute);
-    Ok(Office { db, tokens: signing, refresh_key, passwords, limiter, settings, observer })
+    Ok(Office { db, tokens: signing, key_encryption: encryption, refresh_key, passwords, limiter, settings, observer })
 }
 
 /// Opens the database and the sockets, and is ready to run.

@@ -108,6 +108,13 @@ settings! {
 }
 
 settings! {
+    /// What signs new tokens. Apart from the rest, because `keys` needs it alone.
+    pub struct SigningSettings ("Tokens") {
+        signing_algorithm: SIGNING_ALGORITHM <"EdDSA|RS256"> = Value("EdDSA"), "What new access tokens are signed with, `EdDSA` or `RS256`; older ones still count";
+    }
+}
+
+settings! {
     /// Impersonation.
     pub struct ImpersonationSettings ("Impersonation") {
         impersonation_ttl_seconds: IMPERSONATION_TTL_SECONDS <"SECONDS"> = Value("1800"),
@@ -171,6 +178,8 @@ pub struct Settings {
     pub database: DatabaseSettings,
     #[command(flatten)]
     pub tokens: TokenSettings,
+    #[command(flatten)]
+    pub signing: SigningSettings,
     #[command(flatten)]
     pub impersonation: ImpersonationSettings,
     #[command(flatten)]

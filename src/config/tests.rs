@@ -41,6 +41,7 @@ fn without_any_setting_the_defaults_of_the_contract_hold() {
     assert_eq!(config.tokens.audience, "actas");
     assert_eq!((config.tokens.access_ttl, config.tokens.refresh_ttl, config.tokens.refresh_grace), (3600, 14 * 86_400, 10));
     assert_eq!((config.impersonation.ttl, config.impersonation.max, config.impersonation.idle), (1800, 3600, 900));
+    assert_eq!(config.signing_algorithm, SigningAlgorithm::EdDsa);
     assert_eq!(config.impersonation.reason, ReasonRule::Required);
     assert!(!config.impersonation.require_restore_proof);
     assert_eq!(config.login.bcrypt_cost, 12);
@@ -56,6 +57,20 @@ fn every_setting_has_a_flag_of_its_name_and_says_so_in_the_help() {
         assert!(help.contains(&format!("{} ", setting.flag())) || help.contains(&format!("{}[", setting.flag())), "{}", setting.flag());
         assert!(help.contains(&setting.variable()), "{}", setting.variable());
     }
+}
+
+#[test]
+fn tokens_are_signed_with_one_of_two_algorithms() {
+    let chosen = |text| check(&[("ACTAS_SIGNING_ALGORITHM", text)]).map(|config| config.signing_algorithm);
+    assert_eq!(chosen("EdDSA"), Ok(SigningAlgorithm::EdDsa));
+    assert_eq!(chosen("RS256"), Ok(SigningAlgorithm::Rs256));
+    for text in ["HS256", "eddsa", "none", "PS256", "RS256 "] {
+        let found = mistakes(&[("ACTAS_SIGNING_ALGORITHM", text)]);
+        assert_eq!(found, [format!("ACTAS_SIGNING_ALGORITHM must be `EdDSA` or `RS256`; it is {text:?}")]);
+    }
+    let command = |pairs: &[(&str, &str)]| SigningSettings::default().check(&environment(pairs)).unwrap();
+    assert_eq!(command(&[]), (SigningAlgorithm::EdDsa, false));
+    assert_eq!(command(&[("ACTAS_SIGNING_ALGORITHM", "EdDSA")]), (SigningAlgorithm::EdDsa, true));
 }
 
 #[test]

@@ -189,6 +189,20 @@ pub struct ClientChange {
 }
 
 impl ClientTerms {
+    /// How many audiences a client may have, and how many presenters.
+    pub const MAX_LISTED: usize = 50;
+
+    /// Accepts as many audiences, or presenters, as a client may have.
+    ///
+    /// # Errors
+    /// That there are too many.
+    pub fn check_count(count: usize) -> Result<(), TextError> {
+        if count <= Self::MAX_LISTED {
+            return Ok(());
+        }
+        Err(TextError { code: "too_many", detail: format!("must have at most {} items", Self::MAX_LISTED) })
+    }
+
     /// These terms after `change`, in their one order.
     #[must_use]
     pub fn changed(&self, change: &ClientChange) -> Self {
@@ -218,8 +232,11 @@ impl ClientTerms {
     /// Whether a client with this id may have these terms.
     ///
     /// # Errors
-    /// 403 `action_refused` where the first-party client would lose what it is; 422 where a grant is not for such a client.
+    /// 403 `action_refused` where the first-party client would lose what it is; 422 where a grant is not for such a client, and for too many of anything.
     pub fn require_fit(&self, id: ClientId) -> Result<()> {
+        for (pointer, count) in [("/audiences", self.audiences.len()), ("/presenters", self.presenters.len())] {
+            Self::check_count(count).map_err(|error| Error::invalid_field(pointer, error.code, error.detail))?;
+        }
         let refuse = |grant: ClientGrant, detail: &str| {
             let refused = Err(Error::invalid_field("/grants", "not_applicable", detail));
             if self.grants.contains(&grant) { refused } else { Ok(()) }

@@ -63,6 +63,8 @@ string_enum! {
         ImpersonationEnded => "impersonation.ended",
         ImpersonationRefused => "impersonation.refused",
         KeyCreated => "key.created",
+        KeyImported => "key.imported",
+        KeyRetired => "key.retired",
         ClientCreated => "client.created",
         ClientUpdated => "client.updated",
         ClientSecretRotated => "client.secret_rotated",
@@ -383,6 +385,17 @@ impl NewEntry {
     pub fn key_created(ctx: &Ctx, kid: &str, algorithm: &str) -> Self {
         let changes = Changes::none().set("algorithm", algorithm);
         Self::new(ctx, EntryAction::KeyCreated, ResourceType::Key, kid.to_owned(), None, changes)
+    }
+
+    /// A key that was made elsewhere was taken over.
+    pub fn key_imported(ctx: &Ctx, kid: &str, algorithm: &str) -> Self {
+        let changes = Changes::none().set("algorithm", algorithm);
+        Self::new(ctx, EntryAction::KeyImported, ResourceType::Key, kid.to_owned(), None, changes)
+    }
+
+    /// A key counts no more.
+    pub fn key_retired(ctx: &Ctx, kid: &str) -> Self {
+        Self::new(ctx, EntryAction::KeyRetired, ResourceType::Key, kid.to_owned(), None, Changes::none())
     }
 }
 

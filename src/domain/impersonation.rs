@@ -158,7 +158,7 @@ pub fn refusals(caller: &Principal, subject: &Principal, posture: Posture) -> Ve
     if !subject.is_active() {
         reasons.push(Reason::new(ReasonCode::SubjectInactive, "the user is disabled"));
     }
-    // By the role: how far a token reaches makes nobody less of a peer.
+    // Whatever the scope with which the subject is here: the role says who somebody is.
     if subject.role.holds(Permission::UsersImpersonate) {
         reasons.push(Reason::new(ReasonCode::SubjectMayImpersonate, "the user may impersonate others, so nobody may act as them"));
     }

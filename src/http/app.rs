@@ -15,7 +15,7 @@ use super::assembly::{Layers, layered};
 use super::caller::State;
 use super::document;
 use super::problem::Problem;
-use super::routes::{articles, auth, history, impersonations, me, metadata, oauth, ops, users};
+use super::routes::{articles, auth, clients, history, impersonations, me, metadata, oauth, ops, users, well_known};
 use super::server::{self, ServerSettings};
 use crate::domain::error::Code;
 
@@ -41,6 +41,11 @@ macro_rules! api {
             .service(users::update_user)
             .service(users::renew_setup_token)
             .service(users::end_user_sessions)
+            .service(clients::list_clients)
+            .service(clients::create_client)
+            .service(clients::get_client)
+            .service(clients::update_client)
+            .service(clients::rotate_client_secret)
             .service(articles::list_articles)
             .service(articles::create_article)
             .service(articles::get_article)
@@ -53,6 +58,7 @@ macro_rules! api {
             .service(oauth::introspect_token)
             .service(oauth::revoke_token)
             .service(metadata::get_metadata)
+            .service(well_known::get_public_keys)
     };
 }
 

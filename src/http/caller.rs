@@ -107,7 +107,7 @@ impl<Op: Operation> FromRequest for Authorized<Op> {
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
         let request = request.clone();
         Box::pin(async move {
-            let Bearer { state, presented, .. } = Bearer::of(&request)?;
+            let Bearer { state, presented, .. } = Bearer::of(&request).await?;
             let now = state.clock.now();
             let request_id = Some(RequestInfo::of(&request).id().to_owned());
             let caller = state.office.admit(presented, Op::REQUIREMENTS, now, request_id).await.map_err(Problem::from)?;
@@ -125,10 +125,10 @@ pub struct Bearer {
 }
 
 impl Bearer {
-    fn of(request: &HttpRequest) -> Result<Self> {
+    async fn of(request: &HttpRequest) -> Result<Self> {
         let state = state_of(request)?;
         let now = state.clock.now();
-        let presented = state.office.present(bearer_token(request.headers())?, now)?;
+        let presented = state.office.present(bearer_token(request.headers())?, now).await?;
         let claims = &presented.token.claims;
         let actor = claims.act.as_ref().map(|act| act.sub);
         let identity = LoggedIdentity {
@@ -153,9 +153,14 @@ impl Deref for Bearer {
 
 impl FromRequest for Bearer {
     type Error = actix_web::Error;
-    type Future = std::future::Ready<Result<Self, Self::Error>>;
+    type Future = Pin<Box<dyn Future<Output = Result<Self, Self::Error>>>>;
 
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
-        std::future::ready(Self::of(request).and_then(|bearer| check_query(request).map(|()| bearer)).map_err(Into::into))
+        let request = request.clone();
+        Box::pin(async move {
+            let bearer = Self::of(&request).await?;
+            check_query(&request)?;
+            Ok(bearer)
+        })
     }
 }

@@ -35,11 +35,12 @@ token. Whatever is done in between has two names in the history.
 Every error is a problem (RFC 9457) whose `code` says what went wrong; treat one that you don't know by its status. Ignore members of answers that you don't \
 know. An address that does not know a method answers 405 `method_not_allowed` with `Allow`, an unknown address 404 `not_found`.";
 
-const TAGS: [(&str, &str); 8] = [
+const TAGS: [(&str, &str); 9] = [
     ("auth", "Logging in and out, and staying logged in"),
     ("me", "Oneself: who am I, and as whom; my sessions; who was in my account"),
     ("impersonations", "Acting as a user: starting, watching, ending"),
     ("users", "Accounts"),
+    ("clients", "The programs that may ask for tokens"),
     ("articles", "Articles and the editorial workflow"),
     ("history", "Who did what, when, and who it really was"),
     ("oauth", "For standard OAuth clients: tokens for other services, narrower ones, and whether one still counts"),
@@ -270,7 +271,7 @@ fn own_codes(id: &str) -> &'static [Code] {
         "renew_setup_token" | "end_user_sessions" => &[Code::ActionRefused],
         "update_article" | "delete_article" | "act_on_article" => &[Code::ActionRefused, Code::StatusForbids, Code::InsufficientScope],
         "update_client" | "rotate_client_secret" => &[Code::ActionRefused],
-        "get_readiness" => &[Code::DatabaseUnavailable],
+        "get_readiness" | "get_public_keys" | "get_metadata" => &[Code::DatabaseUnavailable],
         _ => &[],
     }
 }

@@ -8,6 +8,7 @@ use super::problem::ReasonDocument;
 use crate::domain;
 use crate::domain::Time;
 use crate::domain::article::{ArticleAction, ArticleStatus, Assessment};
+use crate::domain::client::{Audience, ClientGrant, ClientId, ClientStatus};
 use crate::domain::error::Reason;
 use crate::domain::history::{Changes, EntryAction, Origin, ResourceType};
 use crate::domain::identity::Identity;
@@ -16,7 +17,7 @@ use crate::domain::impersonation::{EndCause, ImpersonationStatus, Mode, Withheld
 use crate::domain::role::{Permission, Role};
 use crate::domain::session::Kind;
 use crate::domain::user::UserStatus;
-use crate::service::grants;
+use crate::service::{clients, grants};
 
 /// An instant as the wire has it: RFC 3339 in UTC, with microseconds and `Z`.
 #[derive(Debug, Clone, Copy, ToSchema)]
@@ -459,11 +460,98 @@ impl Article {
     }
 }
 
+impl utoipa::PartialSchema for ClientId {
+    fn schema() -> utoipa::openapi::RefOr<utoipa::openapi::Schema> {
+        let id = utoipa::openapi::ObjectBuilder::new()
+            .schema_type(utoipa::openapi::Type::String)
+            .description(Some("A client: a UUID, or `actas`, which is the first-party client"))
+            .pattern(Some("^(actas|[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})$"))
+            .examples(["019aa0f0-0000-7000-8000-0000000000ff"]);
+        id.into()
+    }
+}
+
+impl ToSchema for ClientId {}
+
+impl utoipa::PartialSchema for Audience {
+    fn schema() -> utoipa::openapi::RefOr<utoipa::openapi::Schema> {
+        let audience = utoipa::openapi::ObjectBuilder::new()
+            .schema_type(utoipa::openapi::Type::String)
+            .description(Some("Whom a token is for: the claim `aud`. Often a URL"))
+            .min_length(Some(1))
+            .max_length(Some(Self::MAX_BYTES))
+            .pattern(Some(r"^[!#-\[\]-~]+$"))
+            .examples(["https://archive.example"]);
+        audience.into()
+    }
+}
+
+impl ToSchema for Audience {}
+
+/// A program that may ask for tokens.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(examples(json!({
+    "id": "019aa0f0-0000-7000-8000-0000000000ff", "name": "Archive", "status": "active", "grants": ["client_credentials", "token_exchange"],
+    "scope": "articles:read_all users:read", "audiences": ["https://search.example"], "presenters": [],
+    "version": 1, "created_at": "2026-11-23T09:15:00.000000Z", "updated_at": "2026-11-23T09:15:00.000000Z"
+})))]
+pub struct Client {
+    pub id: ClientId,
+    pub name: String,
+    pub status: ClientStatus,
+    /// What it may ask the token endpoint for.
+    pub grants: Vec<ClientGrant>,
+    /// The most that its tokens reach, as permissions with spaces between. The first-party client's reach as far as its users do, and this is empty.
+    pub scope: String,
+    /// For whom it may ask tokens, and whose tokens it may introspect. Every client is an audience by its id, too.
+    pub audiences: Vec<Audience>,
+    /// The clients that may present this one's tokens for an exchange.
+    pub presenters: Vec<ClientId>,
+    /// Raised by one with every change; the `ETag`.
+    pub version: i64,
+    pub created_at: Timestamp,
+    pub updated_at: Timestamp,
+}
+
+impl From<domain::client::Client> for Client {
+    fn from(client: domain::client::Client) -> Self {
+        let terms = client.terms;
+        Self {
+            id: client.id,
+            name: terms.name.to_string(),
+            status: terms.status,
+            grants: terms.grants,
+            scope: terms.scope.to_string(),
+            audiences: terms.audiences,
+            presenters: terms.presenters,
+            version: client.version,
+            created_at: Timestamp(client.created_at),
+            updated_at: Timestamp(client.updated_at),
+        }
+    }
+}
+
+/// A client, with the secret by which it proves who it is.
+#[derive(Serialize, ToSchema)]
+pub struct ClientWithSecret {
+    #[serde(flatten)]
+    pub client: Client,
+    /// For the token endpoint: `client_secret_basic` or `client_secret_post`. Told here and nowhere else. A secret.
+    #[schema(examples("actas_cs_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"))]
+    pub client_secret: String,
+}
+
+impl From<clients::WithSecret> for ClientWithSecret {
+    fn from(made: clients::WithSecret) -> Self {
+        Self { client: made.client.into(), client_secret: made.secret.reveal().to_owned() }
+    }
+}
+
 /// What an entry is about.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Resource {
     pub r#type: ResourceType,
-    /// A UUID; for a key, its `kid`.
+    /// A UUID; for a key, its `kid`; for the first-party client, `actas`.
     #[schema(examples("019aa0f0-0000-7000-8000-0000000000aa"))]
     pub id: String,
     /// The version that the article or the user has after the change; `null` for everything else.
@@ -575,4 +663,7 @@ macro_rules! page {
         }
     )+ };
 }
-page! { UserPage of User, ArticlePage of Article, EntryPage of Entry, ImpersonationPage of Impersonation, SessionPage of SessionSummary }
+page! {
+    UserPage of User, ArticlePage of Article, ClientPage of Client, EntryPage of Entry, ImpersonationPage of Impersonation,
+    SessionPage of SessionSummary,
+}

@@ -4,7 +4,7 @@ use chrono::Duration;
 
 use super::ending;
 use super::gate::Tx;
-use crate::auth::secret::ClientSecret;
+pub use crate::auth::secret::ClientSecret;
 use crate::domain::Time;
 use crate::domain::client::{Client, ClientChange, ClientGrant, ClientId, ClientStatus, ClientTerms, first_party_refusal};
 use crate::domain::error::{Error, Result};

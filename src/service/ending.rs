@@ -86,6 +86,19 @@ pub(super) fn end_impersonations(tx: &mut Tx<'_>, which: Open, cause: EndCause) 
     Ok(())
 }
 
+/// Ends every open impersonation whose original token was signed with this key.
+pub(super) fn end_started_with(tx: &mut Tx<'_>, kid: &str) -> Result<()> {
+    for id in sessions::open_by_key(tx.conn, kid)? {
+        let Some(session) = sessions::find(tx.conn, id, Lock::Update)?.filter(|session| session.ended.is_none()) else { continue };
+        if session.expires_at <= tx.ctx.now {
+            end_overdue(tx, &session, EndCause::Expired)?;
+        } else {
+            end_impersonation(tx, id, tx.ctx.now, EndCause::OriginalSessionEnded, None)?;
+        }
+    }
+    Ok(())
+}
+
 /// Ends a session that has to end, at the instant at which it had to where that is known.
 pub(super) fn end_overdue(tx: &mut Tx<'_>, session: &Session, cause: EndCause) -> Result<()> {
     let at = if cause == EndCause::Expired { session.expires_at } else { tx.ctx.now };

@@ -4,7 +4,7 @@ use chrono::Duration;
 
 use super::ending;
 use super::office::{Event, Office};
-use crate::auth::tokens::{Subject, Verified};
+use crate::auth::tokens::{Subject, TokenError, Tokens, Unverified, Verified};
 use crate::domain::Time;
 use crate::domain::client::{ClientId, ClientPrincipal};
 use crate::domain::error::{Code, Error, Result};
@@ -75,18 +75,43 @@ enum Checked<T> {
 }
 
 impl Office {
-    /// Checks a bearer token's form, signature and claims, but neither its session nor its expiry.
+    /// Checks a bearer token's form, signature and claims, but neither its session nor its expiry. A key that this instance has not met yet is looked for in
+    /// the database.
     ///
     /// # Errors
     /// 401 `invalid_token`.
-    pub fn present(&self, token: &str, now: Time) -> Result<Presented> {
-        match self.tokens.verify(token, now) {
-            Ok(token) => Ok(Presented { token }),
-            Err(error) => {
-                tracing::debug!(%error, "a token was refused");
-                Err(invalid_token())
-            }
+    pub async fn present(&self, token: &str, now: Time) -> Result<Presented> {
+        self.verify(token, now, Tokens::verify).await.map(|token| Presented { token })
+    }
+
+    /// As [`Office::present`], whomever the token is for.
+    ///
+    /// # Errors
+    /// 401 `invalid_token`.
+    pub(super) async fn present_for_anyone(&self, token: &str, now: Time) -> Result<Verified> {
+        self.verify(token, now, Tokens::verify_for_anyone).await
+    }
+
+    async fn verify(&self, token: &str, now: Time, verify: fn(&Tokens, &str, Time) -> Result<Verified, Unverified>) -> Result<Verified> {
+        let mut verified = verify(&self.tokens, token, now);
+        if let Err(Unverified::UnknownKey(kid)) = &verified
+            && self.ensure_key(kid).await?
+        {
+            verified = verify(&self.tokens, token, now);
         }
+        verified.map_err(|unverified| {
+            tracing::debug!(error = %TokenError::from(unverified), "a token was refused");
+            invalid_token()
+        })
+    }
+
+    /// Forgets a key whose token was found to count no more: it may have been retired. Where it was not, the next token brings it back.
+    pub(super) fn heed<T>(&self, kid: &str, result: Result<T>) -> Result<T> {
+        result.inspect_err(|error| {
+            if error.code() == Code::InvalidToken {
+                self.tokens.forget(kid);
+            }
+        })
     }
 
     /// Decides whether the bearer of `presented` may make a call with these `requirements`.
@@ -127,7 +152,8 @@ impl Office {
 
     async fn look(&self, token: &Verified) -> Result<Holder> {
         let token = token.clone();
-        self.db.read(move |conn| find_holder(conn, &token, Lock::None)).await
+        let kid = token.kid.clone();
+        self.heed(&kid, self.db.read(move |conn| find_holder(conn, &token, Lock::None)).await)
     }
 
     /// Notes the use of a session, at most every tenth of an impersonation's idle limit. Best effort: a read must not fail because nothing can be written.
@@ -177,6 +203,7 @@ impl Office {
         work: impl Fn(&mut Tx<'_>) -> Result<T> + Send + 'static,
     ) -> Result<T> {
         let idle = self.settings.impersonation_idle;
+        let kid = token.kid.clone();
         let ctx = Ctx { by: By::Anonymous, now, request_id };
         let checked = self.transact(ctx, move |tx| {
             // A role that another such call is taking away is read after that has committed.
@@ -204,7 +231,7 @@ impl Office {
                 }
             }
         });
-        match checked.await? {
+        match self.heed(&kid, checked.await)? {
             Checked::Done(value) => Ok(value),
             Checked::Over(error) => Err(error),
         }
@@ -239,7 +266,7 @@ pub(super) enum Holder {
     Client(Box<ClientSession>),
 }
 
-/// Finds the rows that a token was made for, locked as asked. What the token says of people and client, they say too.
+/// Finds the rows that a token was made for, locked as asked. What the token says of people and client, they say too; and its key counts.
 ///
 /// # Errors
 /// 401 `invalid_token`.
@@ -248,13 +275,15 @@ pub(super) fn find_holder(conn: &mut Conn, token: &Verified, lock: Lock) -> Resu
     let user = match claims.sub {
         Subject::User(user) => user,
         Subject::Client(client) => {
-            let session = token_sessions::find_client_session(conn, claims.sid)?;
-            let session = session.filter(|session| session.terms.client == client).ok_or_else(invalid_token)?;
+            let found = token_sessions::find_client_session(conn, claims.sid, &token.kid)?;
+            let session = found.filter(|(session, key_counts)| *key_counts && session.terms.client == client).ok_or_else(invalid_token)?.0;
             return Ok(Holder::Client(Box::new(session)));
         }
     };
     let actor = claims.act.map(|act| act.sub);
-    let session = sessions::find(conn, claims.root_sid.unwrap_or(claims.sid), lock)?
+    let session = sessions::find_presented(conn, claims.root_sid.unwrap_or(claims.sid), &token.kid, lock)?
+        .filter(|found| found.key_counts)
+        .map(|found| found.session)
         .filter(|session| session.subject.id() == user && session.acting_as().map(|acting| acting.actor.id()) == actor)
         .ok_or_else(invalid_token)?;
     let exchange = match claims.root_sid {
@@ -304,6 +333,6 @@ pub(super) fn token_expired() -> Error {
     Error::new(Code::TokenExpired, "the access token's time is over; get a new one")
 }
 
-fn invalid_token() -> Error {
+pub(super) fn invalid_token() -> Error {
     Error::new(Code::InvalidToken, "the access token is not valid here")
 }

@@ -36,8 +36,15 @@ pub(super) fn own_expiry(settings: &Settings, session: &Session, now: Time) -> T
 }
 
 impl Office {
-    /// Signs an access token for `session`.
-    pub(super) fn grant(&self, session: Session, now: Time, expires_at: Time, refresh: Option<(RefreshToken, Time)>) -> Result<Grant> {
+    /// Signs an access token for `session` with the key `kid`, which the transaction found that opened or refreshed it.
+    pub(super) async fn grant(
+        &self,
+        session: Session,
+        kid: &str,
+        now: Time,
+        expires_at: Time,
+        refresh: Option<(RefreshToken, Time)>,
+    ) -> Result<Grant> {
         // What the token endpoint did not give is the first-party client's, and reaches as far as the user does.
         let first_party = TokenTerms {
             client: ClientId::FirstParty,
@@ -45,24 +52,16 @@ impl Office {
             audiences: vec![Audience::from_stored(&*self.settings.audience)],
         };
         let terms = session.terms.as_ref().unwrap_or(&first_party);
-        let access_token = self.sign_claims(Subject::User(session.subject.id()), terms, session.id, expires_at, now, |claims| {
-            claims.scope = claims.scope.take().filter(|_| session.terms.is_some());
-            claims.act = session.acting_as().map(|acting| Actor { sub: acting.actor.id() });
-        })?;
+        let mut claims = self.claims(Subject::User(session.subject.id()), terms, session.id, expires_at, now);
+        claims.scope = claims.scope.take().filter(|_| session.terms.is_some());
+        claims.act = session.acting_as().map(|acting| Actor { sub: acting.actor.id() });
+        let access_token = self.sign(kid, &claims).await?;
         Ok(Grant { access_token, expires_at, refresh, session })
     }
 
-    /// Signs an access token on these terms; `complete` adds what only some have.
-    pub(super) fn sign_claims(
-        &self,
-        sub: Subject,
-        terms: &TokenTerms,
-        sid: SessionId,
-        expires_at: Time,
-        now: Time,
-        complete: impl FnOnce(&mut AccessClaims),
-    ) -> Result<String> {
-        let mut claims = AccessClaims {
+    /// What an access token on these terms claims, but for what only some have.
+    pub(super) fn claims(&self, sub: Subject, terms: &TokenTerms, sid: SessionId, expires_at: Time, now: Time) -> AccessClaims {
+        AccessClaims {
             iss: self.settings.issuer.clone(),
             sub,
             aud: terms.audiences.clone(),
@@ -75,8 +74,15 @@ impl Office {
             scope: Some(terms.scope.to_string()),
             root_sid: None,
             act: None,
-        };
-        complete(&mut claims);
-        self.tokens.sign(&claims).map_err(Error::internal)
+        }
+    }
+
+    /// Signs an access token with the key `kid`, which the transaction found that opened or refreshed its session.
+    pub(super) async fn sign(&self, kid: &str, claims: &AccessClaims) -> Result<String> {
+        if !self.ensure_key(kid).await? {
+            // It was retired since.
+            return Err(Error::overloaded());
+        }
+        self.tokens.sign(kid, claims)
     }
 }

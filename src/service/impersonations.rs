@@ -3,8 +3,9 @@
 use chrono::Duration;
 
 use super::ending;
-use super::gate::{Caller, Tx};
+use super::gate::{Caller, Tx, invalid_token};
 use super::grants::Grant;
+use super::keys::signer;
 use super::login::load;
 use super::oauth::Through;
 use super::office::{Event, Office, Settings};
@@ -22,7 +23,7 @@ use crate::domain::scope::Scope;
 use crate::domain::session::Session;
 use crate::domain::user::Principal;
 use crate::store::sessions::{self, ImpersonationFilter, NewActing, NewSession, WayBack};
-use crate::store::{Conn, Lock, entries, users};
+use crate::store::{Conn, Lock, entries, keys, users};
 
 pub use crate::store::sessions::ImpersonationFilter as Filter;
 
@@ -48,9 +49,13 @@ impl Office {
         through: Option<Through>,
     ) -> Result<Grant> {
         let (settings, token, now) = (self.settings.clone(), caller.token.clone(), caller.ctx.now);
-        let started = self.write(caller, move |tx| start(tx, &settings, &token, subject, &request, through.as_ref())).await??;
+        let started = self.write(caller, move |tx| match start(tx, &settings, &token, subject, &request, through.as_ref())? {
+            Ok(session) => Ok(Ok((session, signer(tx.conn, settings.signing_algorithm)?))),
+            Err(refusal) => Ok(Err(refusal)),
+        });
+        let (started, kid) = started.await??;
         let expires_at = started.expires_at;
-        self.grant(started, now, expires_at, None)
+        self.grant(started, &kid, now, expires_at, None).await
     }
 }
 
@@ -111,6 +116,10 @@ fn start(
         started_at: tx.ctx.now,
         expires_at,
     };
+    // Held to the commit: a way back to a token whose key is being retired would lead nowhere.
+    if !keys::hold(tx.conn, &token.kid)? {
+        return Err(invalid_token());
+    }
     sessions::insert(tx.conn, &session, &entry)?;
     let way = WayBack {
         kid: token.kid.clone(),

@@ -5,6 +5,7 @@ use chrono::Duration;
 use super::ending;
 use super::gate::Tx;
 use super::grants::{Grant, own_expiry};
+use super::keys::signer;
 use super::office::{Client, Event, Office};
 use crate::auth::limiter::Tripped;
 use crate::auth::passwords::PasswordHash;
@@ -115,6 +116,7 @@ impl Office {
         let address = client.address().to_string();
         let (user_id, seen_hash, refresh_hash) = (user.id, hash.map(|hash| hash.as_str().to_owned()), refresh.hash());
         let ctx = Ctx { by: By::Credential(user.to_ref()), now, request_id: client.request_id };
+        let algorithm = self.settings.signing_algorithm;
         let session = self.transact(ctx, move |tx| {
             // Whatever changed while the hash was computed counts: a disabled account, another password.
             let user = users::find(tx.conn, user_id, Lock::Share)?.filter(|user| user.to_principal().is_active());
@@ -133,11 +135,11 @@ impl Office {
             };
             sessions::insert(tx.conn, &session, &NewEntry::session_started(&tx.ctx, id))?;
             sessions::insert_refresh_token(tx.conn, &refresh_hash, id, expires_at)?;
-            load(tx, id).map(Some)
+            Ok(Some((load(tx, id)?, signer(tx.conn, algorithm)?)))
         });
-        let Some(session) = session.await? else { return Ok(None) };
+        let Some((session, kid)) = session.await? else { return Ok(None) };
         let access_expires_at = own_expiry(&self.settings, &session, now);
-        self.grant(session, now, access_expires_at, Some((refresh, expires_at))).map(Some)
+        self.grant(session, &kid, now, access_expires_at, Some((refresh, expires_at))).await.map(Some)
     }
 
     /// Best effort: the login has succeeded already.
@@ -166,6 +168,7 @@ impl Office {
         let successor = token.successor(&self.refresh_key);
         let (hash, next_hash) = (token.hash(), successor.hash());
         let grace = Duration::seconds(i64::from(self.settings.refresh_grace));
+        let algorithm = self.settings.signing_algorithm;
         let ctx = Ctx { by: By::Anonymous, now, request_id: client.request_id };
         let refreshed = self.transact(ctx, move |tx| {
             let row = sessions::find_refresh_token(tx.conn, &hash)?.ok_or_else(invalid)?;
@@ -198,12 +201,13 @@ impl Office {
                     }
                 }
             }
-            Ok(Ok(session))
+            let kid = signer(tx.conn, algorithm)?;
+            Ok(Ok((session, kid)))
         });
-        let session = refreshed.await??;
+        let (session, kid) = refreshed.await??;
         let refresh_expires_at = session.expires_at;
         let expires_at = own_expiry(&self.settings, &session, now);
-        self.grant(session, now, expires_at, Some((successor, refresh_expires_at)))
+        self.grant(session, &kid, now, expires_at, Some((successor, refresh_expires_at))).await
     }
 }
 

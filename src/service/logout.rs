@@ -38,6 +38,7 @@ impl Office {
     pub async fn log_out(&self, presented: Presented, verifier: Option<String>, client: Client, now: Time) -> Result<LoggedOut> {
         let token = presented.token;
         let idle = self.settings.impersonation_idle;
+        let kid = token.kid.clone();
         let ctx = Ctx { by: By::Anonymous, now, request_id: client.request_id };
         let outcome = self.transact(ctx, move |tx| {
             let Holder::User { session, exchange } = find_holder(tx.conn, &token, Lock::Update)? else { return Err(user_required()) };
@@ -62,10 +63,14 @@ impl Office {
                 Kind::Impersonation(acting) => leave(tx, &session, acting, standing, verifier.as_deref()),
             }
         });
-        match outcome.await? {
+        match self.heed(&kid, outcome.await)? {
             Outcome::Own => Ok(LoggedOut::Own),
             Outcome::Refused(error) => Err(error),
             Outcome::WayBack(way, session) => {
+                if !self.ensure_key(&way.kid).await? {
+                    // It was retired since, and its token with it.
+                    return Err(Error::impersonation_ended(EndCause::OriginalSessionEnded));
+                }
                 let access_token = self.tokens.resign(&way.kid, &way.signing_input, session.subject.id(), session.id)?;
                 let grant = Grant { access_token, expires_at: way.expires_at, refresh: None, session: *session };
                 Ok(LoggedOut::Restored(Box::new(grant)))

@@ -6,8 +6,9 @@
 use chrono::Duration;
 
 use super::ending;
-use super::gate::{Caller, Holder, Presented, check_standing, check_token, find_holder, identity};
+use super::gate::{Caller, Holder, Presented, check_standing, check_token, find_holder, identity, invalid_token};
 use super::grants::Grant;
+use super::keys::signer;
 use super::office::{Client as Sender, Event, Office};
 use crate::auth::secret::{ClientSecret, RefreshToken};
 use crate::auth::tokens::{AccessClaims, Actor, Subject, Verified};
@@ -23,7 +24,7 @@ use crate::domain::operation::{EXCHANGE_TOKEN, Operation as _, StartImpersonatio
 use crate::domain::scope::Scope;
 use crate::domain::session::{ClientSession, Exchange, Kind, Session, Standing, TokenStanding, TokenTerms};
 use crate::store::clients::SecretHashes;
-use crate::store::{Conn, Lock, clients, entries, sessions, token_sessions};
+use crate::store::{Conn, Lock, clients, entries, keys, sessions, token_sessions};
 
 /// How many audiences one token may have.
 const MAX_AUDIENCES: usize = 10;
@@ -55,6 +56,16 @@ pub struct Narrowing {
     pub duration_seconds: Option<u32>,
 }
 
+/// What is asked of the start of an impersonation.
+#[derive(Debug)]
+pub struct StartByExchange<'a> {
+    /// The administrator's own access token.
+    pub actor_token: &'a str,
+    /// As whom to act.
+    pub subject: UserId,
+    pub request: StartRequest,
+}
+
 /// What is known of a token that counts (RFC 7662 §2.2).
 pub struct Introspection {
     pub claims: AccessClaims,
@@ -78,13 +89,19 @@ fn refuse_token(parameter: &str, error: Error) -> Error {
     match error.code() {
         Code::Internal | Code::Overloaded | Code::DatabaseUnavailable | Code::TooManyAttempts => error,
         _ if error.oauth_code().is_some() => error,
+        Code::NotFound => refuse(OAuthCode::InvalidRequest, "subject_token: there is no such user"),
         Code::InvalidRequest => {
-            let fields: Vec<String> =
-                error.errors().iter().map(|field| format!("{}: {}", field.pointer.trim_start_matches('/'), field.detail)).collect();
-            refuse(OAuthCode::InvalidRequest, fields.join("; "))
+            let field = |pointer: &str| match pointer.trim_start_matches('/') {
+                "duration_seconds" => "requested_duration".to_owned(),
+                name => name.to_owned(),
+            };
+            let told = error.errors().iter().map(|error| format!("{}: {}", field(&error.pointer), error.detail));
+            refuse(OAuthCode::InvalidRequest, told.collect::<Vec<_>>().join("; "))
         }
         _ => {
-            let mut detail = format!("{parameter}: {}", error.detail());
+            // A refusal of the policy is nobody's token's fault.
+            let is_policy = error.code() == Code::ImpersonationRefused;
+            let mut detail = if is_policy { error.detail().to_owned() } else { format!("{parameter}: {}", error.detail()) };
             for reason in error.reasons().iter().filter(|reason| reason.detail != error.detail()) {
                 detail = format!("{detail}; {}", reason.detail);
             }
@@ -220,16 +237,14 @@ impl Office {
     pub async fn start_by_exchange(
         &self,
         client: &Client,
-        actor_token: &str,
-        subject: UserId,
-        start: StartRequest,
+        start: StartByExchange<'_>,
         asked: Narrowing,
         sender: &Sender,
         now: Time,
     ) -> Result<Issued> {
         require_grant(client, ClientGrant::Impersonate)?;
         let refused = |error| refuse_token("actor_token", error);
-        let presented = self.present(actor_token, now).map_err(refused)?;
+        let presented = self.present(start.actor_token, now).await.map_err(refused)?;
         let (id, token_client) = (client.id, presented.token.claims.client_id);
         self.db.read(move |conn| require_presenter(conn, token_client, id)).await?;
         // Before anything is refused and recorded: whether the client could have such a token at all.
@@ -238,7 +253,7 @@ impl Office {
         let caller = self.admit(presented, requirements, now, sender.request_id.clone()).await.map_err(refused)?;
         let through = Through { client: id, token_client, ours: self.our_audience(), scope: asked.scope, targets: asked.targets };
         let Grant { access_token, expires_at, session, .. } =
-            self.start_through(&caller, subject, start, Some(through)).await.map_err(refused)?;
+            self.start_through(&caller, start.subject, start.request, Some(through)).await.map_err(refused)?;
         self.tell_issued(ClientGrant::Impersonate);
         Ok(Issued { access_token, expires_at, scope: session.subject.rights() })
     }
@@ -252,21 +267,21 @@ impl Office {
     pub async fn exchange(&self, client: &Client, subject_token: &str, asked: Narrowing, sender: &Sender, now: Time) -> Result<Issued> {
         require_grant(client, ClientGrant::TokenExchange)?;
         let refused = |error| refuse_token("subject_token", error);
-        let token = self.tokens.verify_for_anyone(subject_token, now).map_err(|error| refused(error.into()))?;
+        let token = self.present_for_anyone(subject_token, now).await.map_err(refused)?;
         if token.claims.user().is_none() {
             return Err(refuse(OAuthCode::InvalidRequest, "subject_token: a client's own token is not exchanged; ask for another one"));
         }
         let presented = Presented { token: token.clone() };
         let caller = self.admit(presented, EXCHANGE_TOKEN, now, sender.request_id.clone()).await.map_err(refused)?;
-        let narrowed = self.narrow(&caller, client.id, asked).await.map_err(refused)?;
-        let (identity, exchange) = narrowed;
-        let access_token = self.sign_exchange(&token, &identity, &exchange, now)?;
+        let (identity, exchange, kid) = self.narrow(&caller, client.id, asked).await.map_err(refused)?;
+        let access_token = self.sign(&kid, &self.claims_of_exchange(&token, &identity, &exchange, now)).await?;
         self.tell_issued(ClientGrant::TokenExchange);
         Ok(Issued { access_token, expires_at: exchange.expires_at, scope: exchange.terms.scope })
     }
 
-    async fn narrow(&self, caller: &Caller, client: ClientId, asked: Narrowing) -> Result<(Identity, Exchange)> {
+    async fn narrow(&self, caller: &Caller, client: ClientId, asked: Narrowing) -> Result<(Identity, Exchange, String)> {
         let (ours, token, ttl) = (self.settings.audience.clone(), caller.token.clone(), self.settings.access_token_ttl);
+        let algorithm = self.settings.signing_algorithm;
         self.write(caller, move |tx| {
             let identity = tx.ctx.identity()?.clone();
             let client = lock_client(tx.conn, client, ClientGrant::TokenExchange)?;
@@ -296,20 +311,25 @@ impl Office {
                 ended_at: None,
                 client_is_active: true,
             };
+            // Retiring the key waits for this, and then ends it; or was first.
+            if !keys::hold(tx.conn, &token.kid)? {
+                return Err(invalid_token());
+            }
             let entry = NewEntry::session_exchanged(&tx.ctx, &exchange, identity.sid());
-            token_sessions::insert_exchange(tx.conn, &exchange, identity.session().id, &entry)?;
-            Ok((identity, exchange))
+            token_sessions::insert_exchange(tx.conn, &exchange, identity.session().id, &token.kid, &entry)?;
+            Ok((identity, exchange, signer(tx.conn, algorithm)?))
         })
         .await
     }
 
-    fn sign_exchange(&self, source: &Verified, identity: &Identity, exchange: &Exchange, now: Time) -> Result<String> {
+    fn claims_of_exchange(&self, source: &Verified, identity: &Identity, exchange: &Exchange, now: Time) -> AccessClaims {
         let session = identity.session();
-        self.sign_claims(Subject::User(session.subject.id()), &exchange.terms, exchange.id, exchange.expires_at, now, |claims| {
-            claims.root_sid = Some(session.id);
+        AccessClaims {
+            root_sid: Some(session.id),
             // As it is: whatever the request said.
-            claims.act = source.claims.act.map(|act| Actor { sub: act.sub });
-        })
+            act: source.claims.act.map(|act| Actor { sub: act.sub }),
+            ..self.claims(Subject::User(session.subject.id()), &exchange.terms, exchange.id, exchange.expires_at, now)
+        }
     }
 
     /// Gives a client a token for itself, without a user (RFC 6749 §4.4).
@@ -326,6 +346,7 @@ impl Office {
     ) -> Result<Issued> {
         require_grant(client, ClientGrant::ClientCredentials)?;
         let (id, ours, ttl) = (client.id, self.settings.audience.clone(), self.settings.access_token_ttl);
+        let algorithm = self.settings.signing_algorithm;
         let by = ClientPrincipal { id, name: client.terms.name.clone(), scope: client.scope() };
         let ctx = Ctx { by: By::Client(Box::new(by)), now, request_id: sender.request_id.clone() };
         let session = self.transact(ctx, move |tx| {
@@ -347,10 +368,11 @@ impl Office {
             };
             let entry = NewEntry::client_session_started(&tx.ctx, session.id, &session.terms, session.expires_at);
             token_sessions::insert_client_session(tx.conn, &session, &entry)?;
-            Ok(session)
+            Ok((session, signer(tx.conn, algorithm)?))
         });
-        let session = session.await?;
-        let access_token = self.sign_claims(Subject::Client(id), &session.terms, session.id, session.expires_at, now, |_| {})?;
+        let (session, kid) = session.await?;
+        let claims = self.claims(Subject::Client(id), &session.terms, session.id, session.expires_at, now);
+        let access_token = self.sign(&kid, &claims).await?;
         self.tell_issued(ClientGrant::ClientCredentials);
         Ok(Issued { access_token, expires_at: session.expires_at, scope: session.terms.scope })
     }
@@ -380,7 +402,10 @@ impl Office {
         if client.id.is_first_party() {
             return Err(invalid_client());
         }
-        let Ok(token) = self.tokens.verify_for_anyone(token, now) else { return Ok(None) };
+        let token = match self.present_for_anyone(token, now).await {
+            Err(error) if error.code() == Code::InvalidToken => return Ok(None),
+            token => token?,
+        };
         let ours = &self.settings.audience;
         if !token.claims.aud.iter().any(|aud| client.may_address(aud.as_str(), ours)) {
             return Ok(None);
@@ -411,7 +436,10 @@ impl Office {
         if let Some(token) = RefreshToken::parse(token) {
             return self.revoke_refresh_token(client, &token, sender, now).await;
         }
-        let Ok(token) = self.tokens.verify_for_anyone(token, now) else { return Ok(()) };
+        let token = match self.present_for_anyone(token, now).await {
+            Err(error) if error.code() == Code::InvalidToken => return Ok(()),
+            token => token?,
+        };
         if token.claims.client_id != client.id {
             return Err(other_clients());
         }

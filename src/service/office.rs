@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
+use crate::auth::keys::{Algorithm, KeyEncryptionKey};
 use crate::auth::limiter::{Limiter, origin_of};
 use crate::auth::passwords::Passwords;
 use crate::auth::secret::DerivationKey;
@@ -17,6 +18,8 @@ use crate::store::Db;
 pub struct Settings {
     pub issuer: String,
     pub audience: String,
+    /// What new tokens are signed with.
+    pub signing_algorithm: Algorithm,
     pub access_token_ttl: u32,
     /// From login, not extended.
     pub refresh_token_ttl: u32,
@@ -52,6 +55,8 @@ pub type Observer = Arc<dyn Fn(&Event) + Send + Sync>;
 pub struct Office {
     pub db: Db,
     pub tokens: Tokens,
+    /// What opens the signing keys that are sealed.
+    pub key_encryption: Option<KeyEncryptionKey>,
     pub refresh_key: DerivationKey,
     pub passwords: Passwords,
     pub limiter: Limiter,

@@ -94,6 +94,7 @@ diesel::table! {
         id -> Text,
         session_id -> Text,
         parent_id -> Nullable<Text>,
+        source_kid -> Text,
         client_id -> Text,
         scope -> Text,
         audience -> Text,

@@ -7,7 +7,7 @@ use super::columns::{self, NameRow, PrincipalRow, required};
 use super::conn::{Conn, Lock};
 use super::entries;
 use super::error::OrDomain as _;
-use super::schema::{refresh_tokens, sessions, users, ways_back};
+use super::schema::{keys, refresh_tokens, sessions, users, ways_back};
 use super::token_sessions::{read_terms, write_audiences};
 use crate::domain::Time;
 use crate::domain::client::ClientId;
@@ -92,6 +92,7 @@ struct Row {
     client_id: Option<String>,
     scope: Option<String>,
     audience: Option<String>,
+    key_is_retired: Option<bool>,
 }
 
 impl Row {
@@ -138,8 +139,21 @@ fn ended(at: Option<NaiveDateTime>, cause: Option<&str>) -> Result<Option<Ended>
     Ok(Some(Ended { at: columns::time(at), cause: required("end cause", cause.and_then(EndCause::parse))? }))
 }
 
+/// A session, as the bearer of a token for it finds it.
+#[derive(Debug, Clone)]
+pub struct Presented {
+    pub session: Session,
+    /// Whether the key that signed the token is there and was not retired.
+    pub key_counts: bool,
+}
+
 /// The session with this id, with all that decides whether it still counts, in one select. Locked as asked, an impersonation together with its original.
 pub fn find(conn: &mut Conn, id: SessionId, lock: Lock) -> Result<Option<Session>> {
+    Ok(find_presented(conn, id, "", lock)?.map(|presented| presented.session))
+}
+
+/// As [`find`], and in the same select whether the key `kid`, which signed the token that names the session, still counts.
+pub fn find_presented(conn: &mut Conn, id: SessionId, kid: &str, lock: Lock) -> Result<Option<Presented>> {
     let id = id.to_string();
     if let Conn::Postgres(conn) = conn {
         lock_rows(conn, &id, lock)?;
@@ -165,11 +179,12 @@ pub fn find(conn: &mut Conn, id: SessionId, lock: Lock) -> Result<Option<Session
             sessions::client_id,
             sessions::scope,
             sessions::audience,
+            keys::table.find(kid).select(keys::retired_at.is_not_null()).single_value(),
         ))
         .first(conn)
         .optional()
         .or_domain()?;
-    row.map(Row::into_session).transpose()
+    row.map(|row| Ok(Presented { key_counts: row.key_is_retired == Some(false), session: row.into_session()? })).transpose()
 }
 
 /// Locks a session's row, and before it its original's, as everyone does. Both in the same way: if writes only shared the original, a stream of them could hold off
@@ -504,6 +519,25 @@ pub fn close_ways_back(conn: &mut Conn, user: UserId) -> Result<()> {
         .filter(sessions::subject_id.eq(user.clone()).or(sessions::actor_id.assume_not_null().eq(user)))
         .select(sessions::id);
     diesel::delete(ways_back::table.filter(ways_back::impersonation_id.eq_any(theirs))).execute(conn).or_domain()?;
+    Ok(())
+}
+
+/// Open impersonations whose original token was signed with this key, oldest first. Not locked.
+pub fn open_by_key(conn: &mut Conn, kid: &str) -> Result<Vec<SessionId>> {
+    let open = ways_back::table.inner_join(sessions::table.on(sessions::id.eq(ways_back::impersonation_id)));
+    let ids: Vec<String> = open
+        .filter(ways_back::kid.eq(kid))
+        .filter(sessions::ended_at.is_null())
+        .order(sessions::id)
+        .select(sessions::id)
+        .load(conn)
+        .or_domain()?;
+    ids.iter().map(|id| columns::session_id(id)).collect()
+}
+
+/// Closes every way back to a token that was signed with this key.
+pub fn close_ways_back_of_key(conn: &mut Conn, kid: &str) -> Result<()> {
+    diesel::delete(ways_back::table.filter(ways_back::kid.eq(kid))).execute(conn).or_domain()?;
     Ok(())
 }
 

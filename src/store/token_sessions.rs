@@ -7,7 +7,7 @@ use super::columns::{self, required};
 use super::conn::{Conn, Lock};
 use super::entries;
 use super::error::OrDomain as _;
-use super::schema::{client_sessions, clients, exchanged_sessions};
+use super::schema::{client_sessions, clients, exchanged_sessions, keys};
 use crate::domain::Time;
 use crate::domain::client::{Audience, ClientId, ClientStatus};
 use crate::domain::error::Result;
@@ -29,14 +29,15 @@ pub(super) fn read_terms(client: &str, scope: &str, audience: &str) -> Result<To
     })
 }
 
-/// Opens the session of a narrower token, which hangs on `session`. The entry comes first.
-pub fn insert_exchange(conn: &mut Conn, exchange: &Exchange, session: SessionId, entry: &NewEntry) -> Result<()> {
+/// Opens the session of a narrower token, which hangs on `session` and was made of a token by the key `source_kid`. The entry comes first.
+pub fn insert_exchange(conn: &mut Conn, exchange: &Exchange, session: SessionId, source_kid: &str, entry: &NewEntry) -> Result<()> {
     entries::append(conn, entry)?;
     diesel::insert_into(exchanged_sessions::table)
         .values((
             exchanged_sessions::id.eq(exchange.id.to_string()),
             exchanged_sessions::session_id.eq(session.to_string()),
             exchanged_sessions::parent_id.eq(exchange.parent.map(|id| id.to_string())),
+            exchanged_sessions::source_kid.eq(source_kid),
             exchanged_sessions::client_id.eq(exchange.terms.client.to_string()),
             exchanged_sessions::scope.eq(exchange.terms.scope.to_string()),
             exchanged_sessions::audience.eq(write_audiences(&exchange.terms.audiences)),
@@ -113,9 +114,9 @@ pub fn find_exchange(conn: &mut Conn, id: SessionId, lock: Lock) -> Result<Optio
     .transpose()
 }
 
-/// The session of a client's own token.
-pub fn find_client_session(conn: &mut Conn, id: SessionId) -> Result<Option<ClientSession>> {
-    type Row = (String, String, String, NaiveDateTime, NaiveDateTime, Option<NaiveDateTime>, String, String);
+/// The session of a client's own token, and in the same select whether the key `kid`, which signed the token, is there and was not retired.
+pub fn find_client_session(conn: &mut Conn, id: SessionId, kid: &str) -> Result<Option<(ClientSession, bool)>> {
+    type Row = (String, String, String, NaiveDateTime, NaiveDateTime, Option<NaiveDateTime>, String, String, Option<bool>);
     let row: Option<Row> = client_sessions::table
         .inner_join(clients::table)
         .filter(client_sessions::id.eq(id.to_string()))
@@ -128,12 +129,13 @@ pub fn find_client_session(conn: &mut Conn, id: SessionId) -> Result<Option<Clie
             client_sessions::ended_at,
             clients::status,
             clients::name,
+            keys::table.find(kid).select(keys::retired_at.is_not_null()).single_value(),
         ))
         .first(conn)
         .optional()
         .or_domain()?;
-    row.map(|(client, scope, audience, started_at, expires_at, ended_at, status, name)| {
-        Ok(ClientSession {
+    row.map(|(client, scope, audience, started_at, expires_at, ended_at, status, name, key_is_retired)| {
+        let session = ClientSession {
             id,
             name: DisplayName::from_stored(name),
             terms: read_terms(&client, &scope, &audience)?,
@@ -141,7 +143,8 @@ pub fn find_client_session(conn: &mut Conn, id: SessionId) -> Result<Option<Clie
             expires_at: columns::time(expires_at),
             ended_at: ended_at.map(columns::time),
             client_is_active: required("client status", ClientStatus::parse(&status))? == ClientStatus::Active,
-        })
+        };
+        Ok((session, key_is_retired == Some(false)))
     })
     .transpose()
 }
@@ -165,6 +168,17 @@ pub fn end_all_of_client(conn: &mut Conn, client: ClientId, now: Time) -> Result
     let own = client_sessions::table.filter(client_sessions::client_id.eq(&client)).filter(client_sessions::ended_at.is_null());
     let own = diesel::update(own).set(client_sessions::ended_at.eq(Some(now.naive_utc()))).execute(conn).or_domain()?;
     Ok(exchanged + own)
+}
+
+/// Ends every open exchanged session that was made of a token by this key, and all that were made from them: whoever had the key could have forged that token.
+pub fn end_all_of_key(conn: &mut Conn, kid: &str, now: Time) -> Result<usize> {
+    let ids: Vec<String> = exchanged_sessions::table
+        .filter(exchanged_sessions::source_kid.eq(kid))
+        .filter(exchanged_sessions::ended_at.is_null())
+        .select(exchanged_sessions::id)
+        .load(conn)
+        .or_domain()?;
+    end_exchanges(conn, ids, now)
 }
 
 /// One query a generation, not one a row.

@@ -21,6 +21,17 @@ api_tests! {
     [sqlite] no_row_is_replaced_by_its_place,
     a_session_that_ended_stays_so,
     an_impersonation_starts_from_a_live_own_session_of_its_actor,
+    a_client_changes_only_with_an_entry_of_its_own_and_its_next_version,
+    a_new_client_needs_its_first_entry,
+    a_client_is_never_deleted_or_replaced,
+    the_first_party_client_is_public_and_all_others_have_a_secret,
+    the_terms_of_an_impersonation_never_change,
+    a_token_of_a_client_begins_only_with_its_entry,
+    a_narrower_token_hangs_on_what_lives_and_ends_no_later,
+    a_token_that_ended_stays_so_and_none_is_widened,
+    a_key_comes_only_with_its_entry,
+    a_key_stays_what_it_is,
+    a_key_is_retired_only_with_its_entry_and_for_good,
 }
 
 /// How a client of SQLite may have set itself up. All of it is its own choice; none is a choice on Postgres.
@@ -65,7 +76,17 @@ fn everything(office: &Office) -> Vec<String> {
         text("seq id action resource_id resource_version subject_id actor_id note changes", "entries"),
         text("id title status author_id editor_id version created_at", "articles"),
         text("id email display_name role status version created_at", "users"),
-        text("id subject_id actor_id original_session_id mode reason ticket started_at expires_at ended_at end_cause", "sessions"),
+        text(
+            "id subject_id actor_id original_session_id mode reason ticket client_id scope audience started_at expires_at ended_at end_cause",
+            "sessions",
+        ),
+        text(
+            "id name status secret_hash old_secret_hash old_secret_expires_at grants scope audiences presenters version created_at entry_id",
+            "clients",
+        ),
+        text("id session_id parent_id client_id scope audience started_at expires_at ended_at entry_id", "exchanged_sessions"),
+        text("id client_id scope audience started_at expires_at ended_at entry_id", "client_sessions"),
+        text("kid purpose algorithm private_key sealed created_at retired_at", "keys"),
     ]
     .concat()
 }
@@ -77,7 +98,10 @@ fn new_id() -> String {
 
 /// A well-formed entry as the command line would write it.
 fn entry(action: &str, resource_id: &str, version: &str) -> String {
-    let id = new_id();
+    entry_with_id(&new_id(), action, resource_id, version)
+}
+
+fn entry_with_id(id: &str, action: &str, resource_id: &str, version: &str) -> String {
     let resource_type = action.split('.').next().unwrap();
     format!(
         "INSERT INTO entries (id, occurred_at, origin, action, resource_type, resource_id, resource_version, note, changes)
@@ -423,4 +447,365 @@ fn an_impersonation_starts_from_a_live_own_session_of_its_actor(office: &Office)
         refused(office, &insert(actor, &original));
     }
     office.db_execute(&insert(&actor, &quoted(&admin.session_id))).expect("the control");
+}
+
+/// The id of a new client at version 1.
+fn client(office: &Office) -> String {
+    let admin = office.administrator();
+    let body = json!({ "name": "Archive", "grants": ["token_exchange", "client_credentials"] });
+    admin.post("/v1/clients", body).expect(201).str("id").to_owned()
+}
+
+fn a_client_changes_only_with_an_entry_of_its_own_and_its_next_version(office: &Office) {
+    let (id, other) = (client(office), client(office));
+    let of_it = format!("WHERE id = '{id}'");
+    // What would be worth it: another secret, or more rights.
+    let set = "secret_hash = 'x', scope = 'users:write'";
+    let update = |more: &str| format!("UPDATE clients SET {set}{more} {of_it}");
+    let with = |action: &str, about: &str, version: &str| {
+        let entry_id = new_id();
+        let entry = entry_with_id(&entry_id, action, about, "NULL");
+        format!("{entry}; {}", update(&format!(", version = {version}, entry_id = '{entry_id}'")))
+    };
+    refused(office, &update(""));
+    refused(office, &update(", version = 2"));
+    refused(office, &update(&format!(", version = 2, entry_id = '{}'", new_id())));
+    refused(office, &format!("{}; {}", entry("client.updated", &id, "NULL"), update(", version = 2")));
+    for version in ["1", "3", "0", "-1"] {
+        refused(office, &with("client.updated", &id, version));
+    }
+    refused(office, &with("client.updated", &other, "2"));
+    refused(office, &with("client.created", &id, "2"));
+    refused(office, &with("session.started", &id, "2"));
+    for change in [format!("id = '{}'", new_id()), "created_at = '2020-01-01 00:00:00'".to_owned()] {
+        refused(office, &with("client.updated", &id, &format!("2, {change}")));
+    }
+    for kind in ["OR REPLACE", "OR IGNORE"] {
+        refused_on(Backend::Sqlite, office, &format!("UPDATE {kind} clients SET {set}, version = 2 {of_it}"));
+    }
+    refused_on(Backend::Postgres, office, &format!("SET CONSTRAINTS ALL DEFERRED; {}", update(", version = 2")));
+
+    // The control, and that an entry tells of one change only.
+    office.db_script(&format!("BEGIN; {}; COMMIT", with("client.updated", &id, "2"))).unwrap();
+    let used = office.db_text(&format!("SELECT entry_id FROM clients {of_it}")).unwrap();
+    refused(office, &update(", version = 3"));
+    office.db_script(&format!("BEGIN; {}; COMMIT", with("client.secret_rotated", &id, "3"))).unwrap();
+    refused(office, &update(&format!(", version = 4, entry_id = '{used}'")));
+}
+
+/// A client's row as an `INSERT` would have it.
+fn client_row(id: &str, version: u32, entry_id: &str) -> String {
+    format!(
+        "clients (id, name, status, secret_hash, grants, scope, audiences, presenters, version, created_at, updated_at, entry_id)
+         VALUES ('{id}', 'X', 'active', 'x', 'client_credentials', 'users:write', '', '', {version}, '2026-11-23 10:00:00', '2026-11-23 10:00:00', '{entry_id}')"
+    )
+}
+
+fn a_new_client_needs_its_first_entry(office: &Office) {
+    let other = client(office);
+    let others_entry = office.db_text(&format!("SELECT entry_id FROM clients WHERE id = '{other}'")).unwrap();
+    let (id, entry_id) = (new_id(), new_id());
+    let created = entry_with_id(&entry_id, "client.created", &id, "NULL");
+    for kind in ["INSERT INTO", "INSERT OR REPLACE INTO", "INSERT OR IGNORE INTO"] {
+        if kind == "INSERT INTO" || office.backend() == Backend::Sqlite {
+            refused(office, &format!("{kind} {}", client_row(&id, 1, &entry_id)));
+            refused(office, &format!("{kind} {}; {created}", client_row(&id, 1, &entry_id)));
+            refused(office, &format!("{created}; {kind} {}", client_row(&id, 2, &entry_id)));
+            refused(office, &format!("{created}; {kind} {}", client_row(&new_id(), 1, &entry_id)));
+            refused(office, &format!("{kind} {}", client_row(&id, 1, &others_entry)));
+            let updated = entry_with_id(&entry_id, "client.updated", &id, "NULL");
+            refused(office, &format!("{updated}; {kind} {}", client_row(&id, 1, &entry_id)));
+        }
+    }
+    office.db_script(&format!("BEGIN; {created}; INSERT INTO {}; COMMIT", client_row(&id, 1, &entry_id))).expect("the control");
+}
+
+fn a_client_is_never_deleted_or_replaced(office: &Office) {
+    let (id, other) = (client(office), client(office));
+    for which in ["", &format!(" WHERE id = '{id}'"), " WHERE id = 'actas'"] {
+        refused(office, &format!("DELETE FROM clients{which}"));
+    }
+    refused(office, &format!("{}; DELETE FROM clients WHERE id = '{id}'", entry("client.updated", &id, "NULL")));
+    refused_on(Backend::Postgres, office, "TRUNCATE clients");
+    refused_on(Backend::Postgres, office, "TRUNCATE clients CASCADE");
+
+    // Replaced by its id, by its entry, and by its place.
+    let (new, entry_id) = (new_id(), new_id());
+    let created = |about: &str| entry_with_id(&entry_id, "client.created", about, "NULL");
+    for kind in ["REPLACE INTO", "INSERT OR REPLACE INTO"] {
+        refused_on(Backend::Sqlite, office, &format!("{}; {kind} {}", created(&id), client_row(&id, 1, &entry_id)));
+    }
+    if office.backend() == Backend::Sqlite {
+        let place = |id: &str| office.db_count(&format!("SELECT rowid FROM clients WHERE id = '{id}'"));
+        let row = client_row(&new, 1, &entry_id).replace("(id,", "(rowid, id,").replace("VALUES (", &format!("VALUES ({}, ", place(&id)));
+        refused(office, &format!("{}; REPLACE INTO {row}", created(&new)));
+        let update =
+            format!("UPDATE OR REPLACE clients SET version = 2, entry_id = '{entry_id}', rowid = {} WHERE id = '{id}'", place(&other));
+        refused(office, &format!("{}; {update}", entry_with_id(&entry_id, "client.updated", &id, "NULL")));
+    }
+}
+
+fn the_first_party_client_is_public_and_all_others_have_a_secret(office: &Office) {
+    let id = client(office);
+    for (id, set) in
+        [("actas", "status = 'disabled'"), ("actas", "secret_hash = 'x'"), (&id, "secret_hash = NULL"), (&id, "status = 'deleted'")]
+    {
+        let entry_id = new_id();
+        let entry = entry_with_id(&entry_id, "client.updated", id, "NULL");
+        refused(office, &format!("{entry}; UPDATE clients SET version = 2, entry_id = '{entry_id}', {set} WHERE id = '{id}'"));
+    }
+    let (new, entry_id) = (new_id(), new_id());
+    let created = entry_with_id(&entry_id, "client.created", &new, "NULL");
+    refused(office, &format!("{created}; INSERT INTO {}", client_row(&new, 1, &entry_id).replace("'x'", "NULL")));
+}
+
+/// In an hour and so many seconds, by when no sweep has come yet.
+fn in_an_hour(office: &Office, seconds: i64) -> String {
+    (office.now() + chrono::Duration::seconds(3600 + seconds)).format("'%Y-%m-%d %H:%M:%S'").to_string()
+}
+
+/// A time after every other.
+const LATE: &str = "'2099-01-01 00:00:00'";
+
+fn the_terms_of_an_impersonation_never_change(office: &Office) {
+    let (admin, editor) = (office.administrator(), office.editor());
+    let (archive, other) = (client(office), client(office));
+    let plain = office.impersonate(&admin, &editor);
+    let insert = |actor: &str, terms: &str| {
+        format!(
+            "INSERT INTO sessions (id, subject_id, actor_id, original_session_id, mode, started_at, expires_at, last_used_at, client_id, scope, audience)
+             VALUES ('{}', '{}', {actor}, {LATE}, {LATE}, {LATE}, {terms})",
+            new_id(),
+            editor.id
+        )
+    };
+    let acting = format!("'{}', '{}', 'full'", admin.id, admin.session_id);
+    let terms = format!("'{archive}', 'articles:create', 'actas'");
+    for (actor, terms) in [
+        // None or all, only of an impersonation, and a client that there is.
+        (acting.as_str(), format!("'{archive}', NULL, 'actas'")),
+        (&acting, format!("'{archive}', '', NULL")),
+        (&acting, "NULL, 'articles:create', 'actas'".to_owned()),
+        (&acting, format!("'{}', 'articles:create', 'actas'", new_id())),
+        ("NULL, NULL, NULL", terms.clone()),
+    ] {
+        refused(office, &insert(actor, &terms));
+    }
+    office.db_execute(&insert(&acting, &terms)).expect("the control");
+    let through = office.db_text("SELECT id FROM sessions WHERE client_id IS NOT NULL").unwrap();
+    for (id, set) in [
+        (&through, "scope = 'articles:create users:write'".to_owned()),
+        (&through, "audience = 'https://elsewhere.example'".to_owned()),
+        (&through, format!("client_id = '{other}'")),
+        (&through, "client_id = 'actas'".to_owned()),
+        // One that no client started is its subject's whole right, and stays it; and the other way round.
+        (&through, "client_id = NULL, scope = NULL, audience = NULL".to_owned()),
+        (&plain.id, format!("client_id = '{archive}', scope = '', audience = 'actas'")),
+        (&admin.session_id, format!("client_id = '{archive}', scope = '', audience = 'actas'")),
+    ] {
+        refused(office, &format!("UPDATE sessions SET {set} WHERE id = '{id}'"));
+    }
+}
+
+/// How a token's row of each kind begins: its id, the entry's id, and more that it needs.
+fn token_rows(office: &Office, session: &str, client: &str) -> [(&'static str, &'static str, Box<dyn Fn(&str, &str) -> String>); 2] {
+    let (session, client, expires_at) = (session.to_owned(), client.to_owned(), in_an_hour(office, 0));
+    let (of_client, also_expires_at) = (client.clone(), expires_at.clone());
+    [
+        (
+            "exchanged_sessions",
+            "session.exchanged",
+            Box::new(move |id, entry_id| {
+                format!(
+                    "exchanged_sessions (id, session_id, client_id, scope, audience, started_at, expires_at, entry_id)
+                     VALUES ('{id}', '{session}', '{client}', 'users:read', 'x', '2026-11-23 10:00:00', {expires_at}, '{entry_id}')"
+                )
+            }),
+        ),
+        (
+            "client_sessions",
+            "session.started",
+            Box::new(move |id, entry_id| {
+                format!(
+                    "client_sessions (id, client_id, scope, audience, started_at, expires_at, entry_id)
+                     VALUES ('{id}', '{of_client}', 'users:read', 'x', '2026-11-23 10:00:00', {also_expires_at}, '{entry_id}')"
+                )
+            }),
+        ),
+    ]
+}
+
+fn a_token_of_a_client_begins_only_with_its_entry(office: &Office) {
+    let (author, archive) = (office.author(), client(office));
+    let logged_in = office.db_text(&format!("SELECT id FROM entries WHERE resource_id = '{}'", author.session_id)).unwrap();
+    for (table, action, row) in token_rows(office, &author.session_id, &archive) {
+        let (id, entry_id) = (new_id(), new_id());
+        let begun = entry_with_id(&entry_id, action, &id, "NULL");
+        refused(office, &format!("INSERT INTO {}", row(&id, &entry_id)));
+        refused(office, &format!("INSERT INTO {}; {begun}", row(&id, &entry_id)));
+        refused(office, &format!("{begun}; INSERT INTO {}", row(&new_id(), &entry_id)));
+        for other in ["session.ended", "user.updated"] {
+            let other = entry_with_id(&entry_id, other, &id, if other == "user.updated" { "1" } else { "NULL" });
+            refused(office, &format!("{other}; INSERT INTO {}", row(&id, &entry_id)));
+        }
+        // With the entry of an own session, in its place.
+        refused(office, &format!("INSERT INTO {}", row(&author.session_id, &logged_in)));
+
+        office.db_script(&format!("BEGIN; {begun}; INSERT INTO {}; COMMIT", row(&id, &entry_id))).expect("the control");
+        let again = entry_with_id(&new_id(), action, &id, "NULL");
+        for kind in ["INSERT INTO", "REPLACE INTO", "INSERT OR IGNORE INTO"] {
+            if kind == "INSERT INTO" || office.backend() == Backend::Sqlite {
+                refused(office, &format!("{kind} {}", row(&new_id(), &entry_id)));
+                refused(office, &format!("{again}; {kind} {}", row(&id, &entry_id)));
+            }
+        }
+        if office.backend() == Backend::Sqlite {
+            let place = office.db_count(&format!("SELECT rowid FROM {table} WHERE id = '{id}'"));
+            let (new, new_entry) = (new_id(), new_id());
+            let replacing = row(&new, &new_entry).replace("(id,", "(rowid, id,").replace("VALUES (", &format!("VALUES ({place}, "));
+            refused(office, &format!("{}; REPLACE INTO {replacing}", entry_with_id(&new_entry, action, &new, "NULL")));
+        }
+    }
+}
+
+fn a_narrower_token_hangs_on_what_lives_and_ends_no_later(office: &Office) {
+    let (author, archive) = (office.author(), client(office));
+    let gone = author.log_in_again();
+    gone.log_out().expect(204);
+    let insert = |session: &str, parent: &str, expires_at: &str| {
+        let (id, entry_id) = (new_id(), new_id());
+        let sql = format!(
+            "{}; INSERT INTO exchanged_sessions (id, session_id, parent_id, client_id, scope, audience, started_at, expires_at, entry_id)
+             VALUES ('{id}', '{session}', {parent}, '{archive}', '', 'x', '2026-11-23 10:00:00', {expires_at}, '{entry_id}')",
+            entry_with_id(&entry_id, "session.exchanged", &id, "NULL")
+        );
+        (id, sql)
+    };
+    let (early, later) = (in_an_hour(office, 0), in_an_hour(office, 1));
+    let early = early.as_str();
+    let begin = |(id, sql): (String, String)| {
+        office.db_script(&format!("BEGIN; {sql}; COMMIT")).expect("the control");
+        id
+    };
+    let parent = begin(insert(&author.session_id, "NULL", early));
+    let child = begin(insert(&author.session_id, &format!("'{parent}'"), early));
+    let of_parent = format!("'{parent}'");
+    for (session, parent, expires_at) in [
+        (new_id().as_str(), "NULL", early),
+        (&gone.session_id, "NULL", early),
+        (&author.session_id, "NULL", LATE),
+        (&author.session_id, &format!("'{}'", new_id()), early),
+        // Of a token that hangs on another session, and later than that token.
+        (&author.log_in_again().session_id, &of_parent, early),
+        (&author.session_id, &of_parent, &later),
+    ] {
+        refused(office, &insert(session, parent, expires_at).1);
+    }
+    office.db_execute(&format!("UPDATE exchanged_sessions SET ended_at = {early} WHERE id = '{parent}'")).unwrap();
+    refused(office, &insert(&author.session_id, &of_parent, early).1);
+    begin(insert(&author.session_id, &format!("'{child}'"), early));
+}
+
+fn a_token_that_ended_stays_so_and_none_is_widened(office: &Office) {
+    let (author, archive, other) = (office.author(), client(office), client(office));
+    for (table, action, row) in token_rows(office, &author.session_id, &archive) {
+        let (id, entry_id, spare) = (new_id(), new_id(), new_id());
+        office
+            .db_script(&format!("BEGIN; {}; INSERT INTO {}; COMMIT", entry_with_id(&entry_id, action, &id, "NULL"), row(&id, &entry_id)))
+            .unwrap();
+        office.db_execute(&entry_with_id(&spare, action, &new_id(), "NULL")).unwrap();
+        let of_it = format!("WHERE id = '{id}'");
+        let mut changes = vec![
+            "scope = 'users:read users:write'".to_owned(),
+            "scope = ''".to_owned(),
+            "audience = 'y'".to_owned(),
+            format!("client_id = '{other}'"),
+            format!("expires_at = {LATE}"),
+            "expires_at = '2026-11-23 10:00:00'".to_owned(),
+            "started_at = '2020-01-01 00:00:00'".to_owned(),
+            format!("entry_id = '{spare}'"),
+            format!("id = '{}'", new_id()),
+        ];
+        if table == "exchanged_sessions" {
+            changes.push(format!("session_id = '{}'", author.log_in_again().session_id));
+            changes.push("parent_id = id".to_owned());
+        }
+        for change in &changes {
+            refused(office, &format!("UPDATE {table} SET {change} {of_it}"));
+            refused_on(Backend::Sqlite, office, &format!("UPDATE OR REPLACE {table} SET {change} {of_it}"));
+        }
+        office.db_execute(&format!("UPDATE {table} SET ended_at = '2026-11-23 10:00:00' {of_it}")).expect("the control");
+        changes.extend(["ended_at = NULL".to_owned(), "ended_at = '2030-01-01 00:00:00'".to_owned(), "ended_at = ended_at".to_owned()]);
+        for change in &changes {
+            refused(office, &format!("UPDATE {table} SET {change} {of_it}"));
+        }
+        // Gone, and back from the dead after its end was told of.
+        office.db_execute(&entry("session.ended", &id, "NULL")).unwrap();
+        refused(office, &format!("DELETE FROM {table} {of_it}; INSERT INTO {}", row(&id, &entry_id)));
+    }
+}
+
+fn key(kid: &str, retired_at: &str) -> String {
+    format!(
+        "INTO keys (kid, purpose, algorithm, private_key, sealed, created_at, retired_at) \
+         VALUES ('{kid}', 'sign', 'EdDSA', 'x', FALSE, '2026-11-23 10:00:00', {retired_at})"
+    )
+}
+
+fn a_key_comes_only_with_its_entry(office: &Office) {
+    let theirs = office.db_text("SELECT kid FROM keys WHERE purpose = 'sign'").unwrap();
+    for (number, action) in ["key.created", "key.imported"].into_iter().enumerate() {
+        let new = format!("new-{number}");
+        refused(office, &format!("INSERT {}", key(&new, "NULL")));
+        for other in ["key.retired", "article.created"] {
+            refused(office, &format!("{}; INSERT {}", entry(other, &new, "NULL"), key(&new, "NULL")));
+        }
+        refused(office, &format!("{}; INSERT {}", entry(action, "another", "NULL"), key(&new, "NULL")));
+        refused(office, &format!("INSERT {}; {}", key(&new, "NULL"), entry(action, &new, "NULL")));
+        refused(office, &format!("{}; INSERT {}", entry(action, &new, "NULL"), key(&new, "'2026-11-23 10:00:00'")));
+        // One that is there is not replaced, by its kid or by its place.
+        refused(office, &format!("{}; INSERT {}", entry(action, &theirs, "NULL"), key(&theirs, "NULL")));
+        refused_on(Backend::Sqlite, office, &format!("{}; REPLACE {}", entry(action, &theirs, "NULL"), key(&theirs, "NULL")));
+        let by_place = key(&new, "NULL").replace("(kid,", "(rowid, kid,").replace("VALUES (", "VALUES (1, ");
+        refused_on(Backend::Sqlite, office, &format!("{}; REPLACE {by_place}", entry(action, &new, "NULL")));
+        office.db_script(&format!("BEGIN; {}; INSERT {}; COMMIT", entry(action, &new, "NULL"), key(&new, "NULL"))).expect("the control");
+    }
+}
+
+fn a_key_stays_what_it_is(office: &Office) {
+    let author = office.author();
+    let kid = office.db_text("SELECT kid FROM keys WHERE purpose = 'sign'").unwrap();
+    let of_it = format!("WHERE kid = '{kid}'");
+    for change in ["kid = 'another'", "purpose = 'refresh'", "algorithm = 'RS256'", "created_at = '2099-01-01 00:00:00'"] {
+        refused(office, &format!("UPDATE keys SET {change} {of_it}"));
+        refused(office, &format!("{}; UPDATE keys SET {change} {of_it}", entry("key.created", &kid, "NULL")));
+        refused_on(Backend::Sqlite, office, &format!("UPDATE OR REPLACE keys SET {change} {of_it}"));
+    }
+    refused_on(Backend::Sqlite, office, &format!("UPDATE OR REPLACE keys SET rowid = 99 {of_it}"));
+    refused(office, &format!("DELETE FROM ways_back; DELETE FROM keys {of_it}"));
+    refused(office, &format!("DELETE FROM ways_back; {}; DELETE FROM keys {of_it}", entry("key.retired", &kid, "NULL")));
+    refused(office, "DELETE FROM ways_back; DELETE FROM keys");
+    refused_on(Backend::Postgres, office, "TRUNCATE keys CASCADE");
+    author.get("/v1/me").expect(200);
+    // How it is stored is no business of the history's.
+    office.db_execute(&format!("UPDATE keys SET private_key = private_key || '', sealed = FALSE {of_it}")).expect("the control");
+}
+
+fn a_key_is_retired_only_with_its_entry_and_for_good(office: &Office) {
+    let kid = "retired";
+    office.db_script(&format!("BEGIN; {}; INSERT {}; COMMIT", entry("key.created", kid, "NULL"), key(kid, "NULL"))).unwrap();
+    let retire = format!("UPDATE keys SET retired_at = '2026-11-23 11:00:00', private_key = '' WHERE kid = '{kid}'");
+    refused(office, &retire);
+    refused(office, &format!("{}; {retire}", entry("key.created", kid, "NULL")));
+    refused(office, &format!("{}; {retire}", entry("key.retired", "another", "NULL")));
+    refused(office, &format!("{retire}; {}", entry("key.retired", kid, "NULL")));
+    let keeping = retire.replace(", private_key = ''", "");
+    refused(office, &format!("{}; {keeping}", entry("key.retired", kid, "NULL")));
+    office.db_script(&format!("BEGIN; {}; {retire}; COMMIT", entry("key.retired", kid, "NULL"))).expect("the control");
+    for change in ["retired_at = NULL", "retired_at = '2099-01-01 00:00:00'", "private_key = 'x'", "sealed = TRUE"] {
+        refused(office, &format!("UPDATE keys SET {change} WHERE kid = '{kid}'"));
+        refused(office, &format!("{}; UPDATE keys SET {change} WHERE kid = '{kid}'", entry("key.created", kid, "NULL")));
+    }
+    refused(office, &format!("DELETE FROM keys WHERE kid = '{kid}'"));
+    refused_on(Backend::Sqlite, office, &format!("{}; REPLACE {}", entry("key.created", kid, "NULL"), key(kid, "NULL")));
 }

@@ -51,36 +51,36 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What became of a program.
 #[derive(Debug)]
-struct Ran {
-    status: Option<i32>,
-    stdout: String,
-    stderr: String,
+pub struct Ran {
+    pub status: Option<i32>,
+    pub stdout: String,
+    pub stderr: String,
 }
 
 impl Ran {
     #[track_caller]
-    fn expect(self, status: i32) -> Self {
+    pub fn expect(self, status: i32) -> Self {
         assert_eq!(self.status, Some(status), "{self:#?}");
         self
     }
 
     /// What was printed, which must be one line of JSON.
     #[track_caller]
-    fn json(&self) -> Value {
+    pub fn json(&self) -> Value {
         assert_eq!(self.stdout.lines().count(), 1, "{self:#?}");
         serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error}: {self:#?}"))
     }
 
     /// What was printed, which must be one line.
     #[track_caller]
-    fn line(&self) -> &str {
+    pub fn line(&self) -> &str {
         assert_eq!(self.stdout.lines().count(), 1, "{self:#?}");
         self.stdout.trim_end()
     }
 }
 
 /// Runs a program to its end with this standard input.
-fn run(mut command: Command, input: &[u8]) -> Ran {
+pub fn run(mut command: Command, input: &[u8]) -> Ran {
     let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     // Who doesn't read may be gone already.
     let _ = child.stdin.take().unwrap().write_all(input);
@@ -93,14 +93,14 @@ fn run(mut command: Command, input: &[u8]) -> Ran {
 }
 
 /// The program on the database of `url`, with cheap hashes.
-fn on(url: &str, arguments: &[&str]) -> Command {
+pub fn on(url: &str, arguments: &[&str]) -> Command {
     let mut command = actas(arguments);
     command.env("ACTAS_DATABASE_URL", url).env("ACTAS_BCRYPT_COST", "4");
     command
 }
 
 /// Runs a command on the office's database, beside its server.
-fn command(office: &Office, arguments: &[&str]) -> Ran {
+pub fn command(office: &Office, arguments: &[&str]) -> Ran {
     run(on(office.database_url(), arguments), b"")
 }
 
@@ -179,7 +179,7 @@ fn log_in(base_url: &str, email: &str, password: &str) -> (u16, Value) {
 
 // What holds for every command.
 
-const COMMANDS: [&[&str]; 11] = [
+const COMMANDS: [&[&str]; 21] = [
     &["serve"],
     &["demo"],
     &["migrate"],
@@ -188,7 +188,17 @@ const COMMANDS: [&[&str]; 11] = [
     &["user", "show"],
     &["user", "set-password"],
     &["user", "disable"],
+    &["client", "create"],
+    &["client", "list"],
+    &["client", "show"],
+    &["client", "update"],
+    &["client", "rotate-secret"],
+    &["client", "disable"],
     &["session", "end"],
+    &["keys", "list"],
+    &["keys", "rotate"],
+    &["keys", "retire"],
+    &["keys", "import"],
     &["openapi"],
     &["healthcheck"],
 ];
@@ -208,13 +218,17 @@ fn every_command_explains_itself(_setup: Setup) {
 }
 
 fn wrong_usage_is_told_from_failure(setup: Setup) {
-    let wrong: [&[&str]; 8] = [
+    let wrong: [&[&str]; 12] = [
         &["user"],
         &["user", "create"],
         &["user", "show", "--email", "no address"],
         &["user", "list", "--role", "king"],
         &["session", "end"],
         &["session", "end", "--all", "--user", "a@example.org"],
+        &["keys"],
+        &["keys", "retire"],
+        &["keys", "import"],
+        &["keys", "rotate", "the-newest"],
         &["no-such-command"],
         &["--bind", "127.0.0.1:0", "migrate"],
     ];

@@ -108,7 +108,8 @@ fn one_sees_who_one_is_and_as_whom(office: &Office) {
     ] {
         let acting = office.impersonate_with(&admin, &editor, json!({ "mode": mode }));
         let me = acting.get("/v1/me").expect(200);
-        assert_eq!(keys(&me.body), ["actor", "expires_at", "expires_in", "id", "impersonation", "kind", "permissions", "subject"]);
+        assert_eq!(keys(&me.body), ["actor", "expires_at", "expires_in", "id", "impersonation", "kind", "permissions", "scope", "subject"]);
+        assert_eq!(me.value("scope"), &Value::Null, "it reaches as far as its subject does");
         assert_eq!((me.str("kind"), me.value("subject"), me.value("actor")), ("impersonation", &editor.user_ref(), &admin.user_ref()));
         assert_eq!(me.value("permissions"), editor.get("/v1/me").expect(200).value("permissions"));
         let terms = me.value("impersonation");

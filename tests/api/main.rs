@@ -16,12 +16,15 @@ mod harness;
 
 mod articles;
 mod bending;
+mod clients;
 mod command_line;
 mod crash;
 mod ending;
+mod examples;
 mod harness_holds;
 mod history;
 mod impersonation;
+mod keys;
 mod login;
 mod logs;
 mod matrix;
@@ -49,12 +52,15 @@ fn main() -> std::process::ExitCode {
     harness::run(&[
         ("articles", articles::all()),
         ("bending", bending::all()),
+        ("clients", clients::all()),
         ("command_line", command_line::all()),
         ("crash", crash::all()),
         ("ending", ending::all()),
+        ("examples", examples::all()),
         ("harness_holds", harness_holds::all()),
         ("history", history::all()),
         ("impersonation", impersonation::all()),
+        ("keys", keys::all()),
         ("login", login::all()),
         ("logs", logs::all()),
         ("matrix", matrix::all()),

@@ -31,7 +31,9 @@ BEGIN
         RAISE EXCEPTION 'actas: a client changes only with the entry of it' USING ERRCODE = 'integrity_constraint_violation';
     END IF;
     IF TG_OP = 'UPDATE' THEN
-        IF NEW.version <> OLD.version + 1 OR NEW.id <> OLD.id OR NEW.created_at <> OLD.created_at OR NEW.entry_id = OLD.entry_id THEN
+        -- The entry of an earlier change tells of that one.
+        IF NEW.version <> OLD.version + 1 OR NEW.id <> OLD.id OR NEW.created_at <> OLD.created_at
+            OR (SELECT seq FROM entries WHERE id = NEW.entry_id) <= (SELECT seq FROM entries WHERE id = OLD.entry_id) THEN
             RAISE EXCEPTION 'actas: a client changes only with its version raised by one' USING ERRCODE = 'integrity_constraint_violation';
         END IF;
     ELSIF NEW.version <> 1 THEN
@@ -64,6 +66,8 @@ CREATE TABLE exchanged_sessions (
     -- The exchanged session whose token was presented, where it was one.
     parent_id  TEXT COLLATE "C",
     client_id  TEXT COLLATE "C" NOT NULL REFERENCES clients (id),
+    -- The key of the token that was presented: when it is retired, this ends too.
+    source_kid TEXT COLLATE "C" NOT NULL,
     scope      TEXT      NOT NULL,
     audience   TEXT      NOT NULL,
     started_at TIMESTAMP NOT NULL,
@@ -74,6 +78,7 @@ CREATE TABLE exchanged_sessions (
 CREATE INDEX exchanged_sessions_by_session ON exchanged_sessions (session_id);
 CREATE INDEX exchanged_sessions_by_parent ON exchanged_sessions (parent_id) WHERE parent_id IS NOT NULL;
 CREATE INDEX exchanged_sessions_open_by_client ON exchanged_sessions (client_id) WHERE ended_at IS NULL;
+CREATE INDEX exchanged_sessions_open_by_key ON exchanged_sessions (source_kid) WHERE ended_at IS NULL;
 CREATE INDEX exchanged_sessions_by_expiry ON exchanged_sessions (expires_at);
 
 -- Tokens of clients themselves, without a user. Rows past their expiry are deleted.
@@ -92,8 +97,11 @@ CREATE INDEX client_sessions_by_expiry ON client_sessions (expires_at);
 
 CREATE FUNCTION actas_check_new_token_session() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
-    IF NOT EXISTS (SELECT 1 FROM entries WHERE id = NEW.entry_id AND resource_type = 'session' AND resource_id = NEW.id) THEN
-        RAISE EXCEPTION 'actas: a session begins only with its entry' USING ERRCODE = 'integrity_constraint_violation';
+    -- Nothing has become of it yet.
+    IF NOT EXISTS (SELECT 1 FROM entries WHERE id = NEW.entry_id AND action = TG_ARGV[0] AND resource_type = 'session' AND resource_id = NEW.id)
+        OR EXISTS (SELECT 1 FROM entries WHERE resource_type = 'session' AND resource_id = NEW.id AND id <> NEW.entry_id)
+        OR EXISTS (SELECT 1 FROM sessions WHERE id = NEW.id) THEN
+        RAISE EXCEPTION 'actas: a session begins only with its entry, and once' USING ERRCODE = 'integrity_constraint_violation';
     END IF;
     RETURN NEW;
 END $$;
@@ -108,14 +116,15 @@ BEGIN
     RETURN NEW;
 END $$;
 CREATE TRIGGER exchanged_sessions_check_entry BEFORE INSERT ON exchanged_sessions
-FOR EACH ROW EXECUTE FUNCTION actas_check_new_token_session();
+FOR EACH ROW EXECUTE FUNCTION actas_check_new_token_session('session.exchanged');
 CREATE TRIGGER exchanged_sessions_check_parent BEFORE INSERT ON exchanged_sessions FOR EACH ROW EXECUTE FUNCTION actas_check_new_exchange();
 CREATE TRIGGER exchanged_sessions_check_update BEFORE UPDATE ON exchanged_sessions FOR EACH ROW
 WHEN (OLD.ended_at IS NOT NULL OR NEW.id <> OLD.id OR NEW.session_id <> OLD.session_id OR NEW.parent_id IS DISTINCT FROM OLD.parent_id
     OR NEW.client_id <> OLD.client_id OR NEW.scope <> OLD.scope OR NEW.audience <> OLD.audience OR NEW.started_at <> OLD.started_at
-    OR NEW.expires_at <> OLD.expires_at OR NEW.entry_id <> OLD.entry_id)
+    OR NEW.expires_at <> OLD.expires_at OR NEW.entry_id <> OLD.entry_id OR NEW.source_kid <> OLD.source_kid)
 EXECUTE FUNCTION actas_refuse('a session that ended stays so, and what it was started with does not change');
-CREATE TRIGGER client_sessions_check_entry BEFORE INSERT ON client_sessions FOR EACH ROW EXECUTE FUNCTION actas_check_new_token_session();
+CREATE TRIGGER client_sessions_check_entry BEFORE INSERT ON client_sessions
+FOR EACH ROW EXECUTE FUNCTION actas_check_new_token_session('session.started');
 CREATE TRIGGER client_sessions_check_update BEFORE UPDATE ON client_sessions FOR EACH ROW
 WHEN (OLD.ended_at IS NOT NULL OR NEW.id <> OLD.id OR NEW.client_id <> OLD.client_id OR NEW.scope <> OLD.scope OR NEW.audience <> OLD.audience
     OR NEW.started_at <> OLD.started_at OR NEW.expires_at <> OLD.expires_at OR NEW.entry_id <> OLD.entry_id)

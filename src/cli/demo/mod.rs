@@ -22,7 +22,7 @@ use crate::domain::role::Role;
 use crate::domain::text::Title;
 use crate::http::server;
 use crate::service::Office;
-use newsroom::{CAST, Person};
+use newsroom::{CAST, PRINT_SHOP, Person, Service};
 
 /// Where the demo's settings begin, unless something else is chosen.
 const DEFAULTS: [(&str, &str); 6] = [
@@ -153,7 +153,16 @@ fn base_url(address: SocketAddr) -> String {
 struct Ready<'a> {
     base_url: &'a str,
     users: Vec<User>,
+    clients: [Client; 1],
     articles: Vec<Headline<'a>>,
+}
+
+#[derive(Serialize)]
+struct Client {
+    id: &'static str,
+    client_secret: &'static str,
+    name: &'static str,
+    audience: &'static str,
 }
 
 #[derive(Serialize)]
@@ -176,7 +185,9 @@ impl<'a> Ready<'a> {
     fn new(base_url: &'a str, articles: &'a [Article]) -> Self {
         let user = |Person { id, email, password, name, role }| User { id, email, password, display_name: name, role };
         let headline = |article: &'a Article| Headline { id: article.id, title: &article.title, status: article.status };
-        Self { base_url, users: CAST.map(user).into(), articles: articles.iter().map(headline).collect() }
+        let Service { id, secret, name, audience } = PRINT_SHOP;
+        let clients = [Client { id, client_secret: secret, name, audience }];
+        Self { base_url, users: CAST.map(user).into(), clients, articles: articles.iter().map(headline).collect() }
     }
 }
 

@@ -6,16 +6,22 @@
 use chrono::{Duration, DurationRound as _};
 
 use crate::auth::passwords::hash_blocking;
+use crate::auth::secret::ClientSecret;
 use crate::domain::Time;
 use crate::domain::article::{Article, ArticleChange, WorkflowStep};
+use crate::domain::client::{Audience, ClientChange, ClientGrant, ClientId, ClientStatus, ClientTerms};
 use crate::domain::error::{Error, Result};
 use crate::domain::identity::Ctx;
 use crate::domain::ids::{ArticleId, UserId};
 use crate::domain::impersonation::{Mode, StartRequest};
-use crate::domain::operation::{ActOnArticle, CreateArticle, CreateUser, GetArticle, Operation, StartImpersonation, UpdateArticle};
-use crate::domain::role::Role;
+use crate::domain::operation::{
+    ActOnArticle, CreateArticle, CreateClient, CreateUser, GetArticle, Operation, StartImpersonation, UpdateArticle, UpdateClient,
+};
+use crate::domain::role::{Permission, Role};
+use crate::domain::scope::Scope;
 use crate::domain::text::{Abstract, Body, Comment, DisplayName, Email, NewPassword, Reason, TextError, Ticket, Title};
 use crate::service::articles::{self, Draft, Step};
+use crate::service::clients;
 use crate::service::users::{self, NewUser, SetupToken};
 use crate::service::{Caller, Client, Office, Tx};
 
@@ -73,6 +79,21 @@ const BEN: Person = Person {
 
 /// Everyone, the administrator first.
 pub const CAST: [Person; 6] = [ADA, SAM, ED, EMMA, ANN, BEN];
+
+/// A service beside the newsroom that accepts its tokens.
+pub struct Service {
+    pub id: &'static str,
+    pub secret: &'static str,
+    pub name: &'static str,
+    pub audience: &'static str,
+}
+
+pub const PRINT_SHOP: Service = Service {
+    id: "01990000-0000-7000-8000-0000000000c1",
+    secret: "actas_cs_cHJpbnQtc2hvcC1pbi10aGUtZGVtbywgMzIgYnl0ZXM",
+    name: "Print shop",
+    audience: "https://print.newsroom.example",
+};
 
 struct Text {
     id: &'static str,
@@ -262,7 +283,27 @@ impl Past<'_> {
             let now = self.tick();
             self.office.set_password(setup.reveal(), password, Client::unknown(), now).await?;
         }
+        self.register_print_shop(&token).await?;
         self.log_out(&token).await
+    }
+
+    /// A service with tokens of its own, for which the newsroom's users may have tokens, and which may begin to act as a user with an administrator's token.
+    async fn register_print_shop(&mut self, token: &str) -> Result<()> {
+        let audiences = vec![parsed(Audience::parse(PRINT_SHOP.audience))?];
+        let terms = ClientTerms {
+            name: parsed(DisplayName::parse(PRINT_SHOP.name))?,
+            status: ClientStatus::Active,
+            grants: vec![ClientGrant::ClientCredentials, ClientGrant::Impersonate, ClientGrant::TokenExchange],
+            scope: Scope::from_iter([Permission::ArticlesCreate, Permission::ArticlesEditAssigned, Permission::ArticlesReadAll]),
+            audiences: vec![audiences[0].clone(), Audience::from_stored(&*self.office.settings.audience)],
+            presenters: Vec::new(),
+        };
+        let id = ClientId::parse(PRINT_SHOP.id).ok_or_else(|| Error::internal("a service of the demo has no id"))?;
+        let secret = ClientSecret::parse(PRINT_SHOP.secret).ok_or_else(|| Error::internal("a service of the demo has no secret"))?;
+        self.act::<CreateClient, _>(token, move |tx| clients::create(tx, id, &terms, &secret)).await?;
+        let change = ClientChange { audiences: Some(audiences), presenters: Some(vec![id]), ..ClientChange::default() };
+        self.act::<UpdateClient, _>(token, move |tx| clients::update(tx, ClientId::FirstParty, &change, |_| Ok(()))).await?;
+        Ok(())
     }
 
     async fn log_in(&mut self, person: &Person) -> Result<String> {
@@ -273,14 +314,14 @@ impl Past<'_> {
 
     async fn log_out(&mut self, token: &str) -> Result<()> {
         let now = self.tick();
-        let presented = self.office.present(token, now)?;
+        let presented = self.office.present(token, now).await?;
         self.office.log_out(presented, None, Client::unknown(), now).await.map(|_| ())
     }
 
     /// Whoever holds the token, about to make a call of this operation.
     async fn caller<Op: Operation>(&mut self, token: &str) -> Result<Caller> {
         let now = self.tick();
-        self.office.admit(self.office.present(token, now)?, Op::REQUIREMENTS, now, None).await
+        self.office.admit(self.office.present(token, now).await?, Op::REQUIREMENTS, now, None).await
     }
 
     async fn act<Op: Operation, T: Send + 'static>(

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::newsroom::{ADA, CAST, ED, STORY_ARTICLE};
+use super::newsroom::{ADA, CAST, ED, PRINT_SHOP, STORY_ARTICLE, Service};
 use crate::domain::article::Article;
 
 /// The session, with `{api}` and the like still in it. Each line is a command of its own. Needs bash, curl, jq and coreutils.
@@ -61,6 +61,8 @@ pub fn tell(base_url: &str, articles: &[Article]) -> String {
             person.id
         );
     }
+    let Service { id, secret, name, audience } = PRINT_SHOP;
+    let _ = write!(text, "\nA service that takes tokens, for {audience}\n\n  {name}  {id}  {secret}\n");
     text.push_str("\nArticles\n\n");
     for article in articles {
         let people = match &article.editor {

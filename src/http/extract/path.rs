@@ -6,6 +6,7 @@ use std::marker::PhantomData;
 use actix_web::dev::Payload;
 use actix_web::{FromRequest, HttpRequest};
 
+use crate::domain::client::ClientId;
 use crate::domain::error::Error;
 use crate::domain::ids::{ArticleId, EntryId, SessionId, UserId};
 use crate::http::problem::Result;
@@ -21,7 +22,7 @@ macro_rules! wire_ids {
         fn from_wire(text: &str) -> Option<Self> { <$id>::parse(text) }
     })+ };
 }
-wire_ids!(UserId, ArticleId, SessionId, EntryId);
+wire_ids!(UserId, ArticleId, SessionId, EntryId, ClientId);
 
 /// The parameter `{id}` of the path, not looked at yet.
 pub struct PathId<Id> {

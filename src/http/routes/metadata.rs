@@ -40,14 +40,23 @@ pub struct Metadata {
     pub introspection_endpoint_auth_methods_supported: Vec<&'static str>,
     pub revocation_endpoint_auth_methods_supported: Vec<&'static str>,
     pub scopes_supported: Vec<Permission>,
+    /// The algorithms of the keys whose access tokens count, the newest key's first. No standard name tells them, so this one follows the others' pattern.
+    #[schema(examples(json!(["EdDSA"])))]
+    pub access_token_signing_alg_values_supported: Vec<&'static str>,
 }
 
 impl Metadata {
-    fn of(state: &State) -> Self {
+    async fn of(state: &State) -> Result<Self> {
+        let mut algorithms: Vec<&'static str> = Vec::new();
+        for key in state.office.public_keys().await?.keys {
+            if !algorithms.contains(&key.algorithm.as_str()) {
+                algorithms.push(key.algorithm.as_str());
+            }
+        }
         let at = |path: &str| format!("{}{path}", state.public_url);
         let confidential = vec!["client_secret_basic", "client_secret_post"];
         let all = vec!["client_secret_basic", "client_secret_post", "none"];
-        Self {
+        Ok(Self {
             issuer: state.office.settings.issuer.clone(),
             token_endpoint: at("/oauth/token"),
             jwks_uri: at("/.well-known/jwks.json"),
@@ -60,7 +69,8 @@ impl Metadata {
             introspection_endpoint_auth_methods_supported: confidential,
             revocation_endpoint_auth_methods_supported: all,
             scopes_supported: Permission::ALL.to_vec(),
-        }
+            access_token_signing_alg_values_supported: algorithms,
+        })
     }
 }
 
@@ -69,8 +79,8 @@ impl Metadata {
 /// Issuer, endpoints, grants, ways to authenticate, algorithms (RFC 8414).
 #[utoipa::path(tag = "oauth", responses((status = 200, description = "The metadata", body = Metadata)))]
 #[get("/.well-known/oauth-authorization-server")]
-pub async fn get_metadata(state: web::Data<State>) -> HttpResponse {
-    HttpResponse::Ok().insert_header((header::CACHE_CONTROL, CACHE)).json(Metadata::of(&state))
+pub async fn get_metadata(state: web::Data<State>) -> Result<HttpResponse> {
+    Ok(HttpResponse::Ok().insert_header((header::CACHE_CONTROL, CACHE)).json(Metadata::of(&state).await?))
 }
 
 /// The same for an issuer with a path, which RFC 8414 §3.1 puts behind: `/.well-known/oauth-authorization-server/path`. Nothing for another path.
@@ -78,7 +88,7 @@ pub async fn get_metadata_of_path(state: web::Data<State>, path: web::Path<Strin
     let issuer = &state.office.settings.issuer;
     let own = issuer.split_once("://").and_then(|(_, rest)| rest.split_once('/')).map(|(_, path)| path.trim_end_matches('/'));
     if own.is_some_and(|own| !own.is_empty() && own == path.as_str()) {
-        Ok(HttpResponse::Ok().insert_header((header::CACHE_CONTROL, CACHE)).json(Metadata::of(&state)))
+        Ok(HttpResponse::Ok().insert_header((header::CACHE_CONTROL, CACHE)).json(Metadata::of(&state).await?))
     } else {
         Err(Error::not_found().into())
     }

@@ -2,6 +2,7 @@
 
 pub mod articles;
 pub mod auth;
+pub mod clients;
 pub mod history;
 pub mod impersonations;
 pub mod me;
@@ -9,3 +10,4 @@ pub mod metadata;
 pub mod oauth;
 pub mod ops;
 pub mod users;
+pub mod well_known;

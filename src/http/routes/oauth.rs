@@ -17,7 +17,7 @@ use crate::http::extract::{Form, Parameters};
 use crate::http::oauth::{OAuthError, answer, authenticate, done, refused};
 use crate::http::problem::{Problem, Result};
 use crate::http::wire::TokenType;
-use crate::service::oauth::{Introspection, Issued, Narrowing, Targets};
+use crate::service::oauth::{Introspection, Issued, Narrowing, StartByExchange, Targets};
 
 /// The grant of a token exchange (RFC 8693 §2.1).
 pub const TOKEN_EXCHANGE: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
@@ -180,8 +180,8 @@ async fn exchange(state: &State, client: &Client, form: &Parameters, sender: &Se
     let issued = match (subject_type, actor_token) {
         (USER_ID, Some(actor_token)) => {
             let subject = UserId::parse(subject_token).ok_or_else(|| invalid_request("subject_token: is no user's id"))?;
-            let start = start_request(form, asked.duration_seconds)?;
-            state.office.start_by_exchange(client, actor_token, subject, start, asked, &sender.0, now).await?
+            let start = StartByExchange { actor_token, subject, request: start_request(form, asked.duration_seconds)? };
+            state.office.start_by_exchange(client, start, asked, &sender.0, now).await?
         }
         (USER_ID, None) => {
             return Err(invalid_request("actor_token: must be given, with the access token of whoever is to act as the user"));

@@ -127,6 +127,7 @@ fn judge(schema: &Value, value: &Value, at: &str, faults: &mut Vec<String>) {
             "maximum" => value.as_f64().is_none_or(|number| number <= wanted.as_f64().unwrap()),
             "minLength" => length(value).is_none_or(|length| length >= wanted.as_u64().unwrap()),
             "maxLength" => length(value).is_none_or(|length| length <= wanted.as_u64().unwrap()),
+            "maxItems" => value.as_array().is_none_or(|items| items.len() as u64 <= wanted.as_u64().unwrap()),
             "format" => value.as_str().is_none_or(|text| has_format(wanted.as_str().unwrap(), text)),
             // Patterns are for clients; what they forbid is tested where it is refused.
             "pattern" | "description" | "example" | "examples" | "default" | "discriminator" | "propertyNames" => true,

@@ -28,10 +28,16 @@ pub struct Forger {
 }
 
 impl Forger {
-    /// Takes the signing key out of the office's database.
+    /// Takes the key that signs with Ed25519 out of the office's database.
     pub fn of(office: &Office) -> Self {
-        let key = office.db_text("SELECT private_key FROM keys WHERE purpose = 'sign'").expect("a signing key");
+        let newest = "SELECT private_key FROM keys WHERE algorithm = 'EdDSA' AND retired_at IS NULL ORDER BY created_at DESC LIMIT 1";
+        let key = office.db_text(newest).expect("a signing key");
         Self { key: EncodingKey::from_ed_der(&STANDARD.decode(key).unwrap()) }
+    }
+
+    /// Takes a key that was given to the server.
+    pub fn with_key(key: EncodingKey) -> Self {
+        Self { key }
     }
 
     /// A token with a valid signature over this header and these claims.

@@ -13,6 +13,8 @@ use super::postgres;
 pub struct ApiTest {
     name: &'static str,
     backends: Vec<Backend>,
+    /// What would have to be done first, where this machine lacks something.
+    lacks: Option<&'static str>,
     body: Arc<dyn Fn(Setup) + Send + Sync>,
 }
 
@@ -38,7 +40,12 @@ impl ApiTest {
     fn new(name: &'static str, only: &[&str], body: impl Fn(Setup) + Send + Sync + 'static) -> Self {
         assert!(only.iter().all(|only| Backend::ALL.iter().any(|backend| backend.name() == *only)), "{name}: no such database: {only:?}");
         let backends = Backend::ALL.into_iter().filter(|backend| only.is_empty() || only.contains(&backend.name())).collect();
-        Self { name, backends, body: Arc::new(body) }
+        Self { name, backends, lacks: None, body: Arc::new(body) }
+    }
+
+    /// The same test on a machine that lacks something: ignored, unless it runs under `CI`.
+    pub fn lacking(self, lacks: Option<&'static str>) -> Self {
+        Self { lacks, ..self }
     }
 
     fn on(&self, module: &str, backend: Backend, is_ignored: bool) -> Trial {
@@ -47,8 +54,19 @@ impl ApiTest {
             body(Setup::on(backend));
             Ok(())
         });
-        if is_ignored { trial.with_kind("no postgres").with_ignored_flag(true) } else { trial }
+        if is_ignored {
+            return trial.with_kind("no postgres").with_ignored_flag(true);
+        }
+        match self.lacks.filter(|_| may_lack()) {
+            Some(lacks) => trial.with_kind(format!("needs: {lacks}")).with_ignored_flag(true),
+            None => trial,
+        }
     }
+}
+
+/// Whether what this machine lacks is let pass: at home, and where `ACTAS_TESTS_MAY_LACK` says that it could not be had.
+fn may_lack() -> bool {
+    std::env::var_os("CI").is_none() || std::env::var_os("ACTAS_TESTS_MAY_LACK").is_some()
 }
 
 /// Runs what the command line selects of `modules`, each named and with its tests.
