@@ -453,7 +453,11 @@ impl Office {
                     return Ok(());
                 }
                 entries::append(tx.conn, &NewEntry::token_session_ended(&tx.ctx, session.id, id, EndCause::Revoked))?;
-                token_sessions::end_client_session(tx.conn, session.id, now).map(drop)
+                if token_sessions::end_client_session(tx.conn, session.id, now)? {
+                    Ok(())
+                } else {
+                    Err(Error::lost_race("a client's token was ended while it was being ended"))
+                }
             }
             Holder::User { session, exchange } => {
                 tx.ctx.by = By::Request(Box::new(identity((*session).clone(), exchange.clone())));

@@ -28,12 +28,20 @@ mod keys;
 mod login;
 mod logs;
 mod matrix;
+// mod metadata;
+mod oauth_clients;
+mod oauth_exchange;
+// mod oauth_forged;
+mod oauth_introspection;
+mod oauth_revocation;
+mod oauth_start;
 mod openapi;
 mod operations;
 mod postgres_tls;
 mod races;
 mod refresh;
 mod restart;
+// mod scopes;
 mod startup;
 mod story;
 mod tokens;
@@ -56,12 +64,20 @@ fn main() -> std::process::ExitCode {
         ("login", login::all()),
         ("logs", logs::all()),
         ("matrix", matrix::all()),
+        // ("metadata", metadata::all()),
+        ("oauth_clients", oauth_clients::all()),
+        ("oauth_exchange", oauth_exchange::all()),
+        // ("oauth_forged", oauth_forged::all()),
+        ("oauth_introspection", oauth_introspection::all()),
+        ("oauth_revocation", oauth_revocation::all()),
+        ("oauth_start", oauth_start::all()),
         ("openapi", openapi::all()),
         ("operations", operations::all()),
         ("postgres_tls", postgres_tls::all()),
         ("races", races::all()),
         ("refresh", refresh::all()),
         ("restart", restart::all()),
+        // ("scopes", scopes::all()),
         ("startup", startup::all()),
         ("story", story::all()),
         ("tokens", tokens::all()),

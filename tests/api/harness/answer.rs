@@ -28,7 +28,7 @@ impl Answer {
     /// What the contract says of every answer, checked at every one that any test gets.
     fn keeps_the_conventions(&self) {
         assert!(self.header("x-request-id").is_some(), "no X-Request-Id: {self}");
-        if self.path().starts_with("/v1/") {
+        if self.path().starts_with("/v1/") || self.path().starts_with("/oauth/") {
             assert_eq!(self.header("cache-control"), Some("no-store"), "{self}");
         }
         assert!(!self.text.contains("$2b$"), "a password's hash: {self}");
@@ -86,6 +86,26 @@ impl Answer {
             _ => {}
         }
         self
+    }
+
+    /// Demands a refusal of an OAuth endpoint with this status and code, in the whole shape of RFC 6749 §5.2.
+    #[track_caller]
+    pub fn oauth(self, status: u16, error: &str) -> Self {
+        assert!(self.status == status && self.body["error"] == error, "expected {status} `{error}`: {self}");
+        assert_eq!(self.header("content-type"), Some("application/json"), "{self}");
+        assert_eq!((self.header("cache-control"), self.header("pragma")), (Some("no-store"), Some("no-cache")), "{self}");
+        let members: Vec<&str> = self.body.as_object().unwrap().keys().map(String::as_str).collect();
+        assert_eq!(members, ["error", "error_description"], "{self}");
+        let is_allowed = |c: char| matches!(c, ' '..='!' | '#'..='[' | ']'..='~');
+        assert!(!self.str("error_description").is_empty() && self.str("error_description").chars().all(is_allowed), "{self}");
+        let challenge = self.header("www-authenticate");
+        assert_eq!(challenge.is_some_and(|challenge| challenge.starts_with("Basic ")), status == 401, "{self}");
+        self
+    }
+
+    /// What a refusal of an OAuth endpoint tells people.
+    pub fn description(&self) -> &str {
+        self.str("error_description")
     }
 
     /// The codes of a problem's `reasons`, in order.

@@ -7,6 +7,7 @@
 
 mod answer;
 mod caller;
+mod client;
 mod database;
 pub mod document;
 mod dump;
@@ -19,6 +20,7 @@ mod seam;
 
 pub use answer::Answer;
 pub use caller::{Acting, Caller, Person};
+pub use client::{ACCESS_TOKEN, BILLING, Client, JWT, Parameters, TOKEN_EXCHANGE, USER_ID, basic, encoded, form};
 pub use database::{Backend, Database};
 pub use jwt::{Forger, claims_of, header_of};
 pub use office::{Office, RawAnswer, Setup, actas, at_once, restore_challenge};

@@ -101,7 +101,7 @@ pub(super) struct Instance {
 }
 
 impl Instance {
-    fn config(&self) -> Config {
+    pub(super) fn config(&self) -> Config {
         let mut settings = self.settings.clone();
         let parameters = settings.remove(DATABASE_PARAMETERS).unwrap_or_default();
         let separator = if parameters.is_empty() || self.database.url().contains('?') { "&" } else { "?" };
@@ -440,7 +440,7 @@ pub fn actas(arguments: &[&str]) -> Command {
     command
 }
 
-fn restore_verifier() -> String {
+pub(super) fn restore_verifier() -> String {
     static MADE: AtomicU32 = AtomicU32::new(0);
     format!("restore-verifier-of-the-tests-with-number-{:08}", MADE.fetch_add(1, Ordering::Relaxed))
 }

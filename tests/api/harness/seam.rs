@@ -4,15 +4,20 @@ use std::net::SocketAddr;
 use std::sync::mpsc;
 
 use actas::auth::passwords::hash_blocking;
+use actas::auth::secret::ClientSecret;
 use actas::cli::serve::{database_options, prepare};
 use actas::clock::Clock;
 use actas::config::Config;
+use actas::domain::client::{Audience, ClientChange, ClientGrant, ClientId, ClientStatus, ClientTerms};
+use actas::domain::error::Result as Outcome;
 use actas::domain::identity::Ctx;
 use actas::domain::ids::UserId;
 use actas::domain::role::Role;
+use actas::domain::scope::Scope;
 use actas::domain::text::{DisplayName, Email, NewPassword};
 use actas::service::database::{Db, Options, migrate as run_migrations};
-use actas::service::users;
+use actas::service::{Tx, clients, run_command, users};
+use serde_json::Value;
 
 /// A server that runs in this process.
 pub struct Server {
@@ -91,4 +96,69 @@ pub fn migrate(url: &str) -> Result<(), String> {
     let options = Options { url: url.to_owned(), pool_size: 1, patience: std::time::Duration::from_secs(10) };
     let db = Db::open(&options).map_err(|error| error.to_string())?;
     run_migrations(&db).map(|_| ()).map_err(|error| error.to_string())
+}
+
+/// Every scope, in one text.
+pub fn every_scope() -> String {
+    Scope::all().to_string()
+}
+
+/// Runs one use case on behalf of the command line, beside a running server.
+fn command<T>(config: &Config, clock: &Clock, work: impl Fn(&mut Tx<'_>) -> Outcome<T>) -> Result<T, String> {
+    let options = Options { pool_size: 1, ..database_options(&config.database) };
+    let db = Db::open(&options).map_err(|error| error.to_string())?;
+    run_command(&db, &Ctx::command_line("done for a test", clock.now()), work).map_err(|error| error.to_string())
+}
+
+fn words(value: &Value) -> impl Iterator<Item = &str> {
+    value.as_array().unwrap().iter().map(|word| word.as_str().unwrap())
+}
+
+fn read_client(terms: &Value) -> ClientChange {
+    let member = |name: &str| terms.get(name);
+    ClientChange {
+        name: member("name").map(|name| DisplayName::parse(name.as_str().unwrap()).unwrap()),
+        status: member("status").map(|status| ClientStatus::parse(status.as_str().unwrap()).unwrap()),
+        grants: member("grants").map(|grants| words(grants).map(|grant| ClientGrant::parse(grant).unwrap()).collect()),
+        scope: member("scope").map(|scope| Scope::parse(scope.as_str().unwrap()).unwrap()),
+        audiences: member("audiences").map(|audiences| words(audiences).map(|audience| Audience::parse(audience).unwrap()).collect()),
+        presenters: member("presenters").map(|presenters| words(presenters).map(|id| ClientId::parse(id).unwrap()).collect()),
+    }
+}
+
+/// Registers a client, beside a running server, and answers its id and its secret.
+///
+/// # Errors
+/// Why Actas refused it.
+pub fn create_client(config: &Config, clock: &Clock, terms: &Value) -> Result<(String, String), String> {
+    let change = read_client(terms);
+    let terms = ClientTerms {
+        name: change.name.unwrap(),
+        status: ClientStatus::Active,
+        grants: change.grants.unwrap(),
+        scope: change.scope.unwrap(),
+        audiences: change.audiences.unwrap(),
+        presenters: change.presenters.unwrap(),
+    };
+    let (id, secret) = (ClientId::new(clock.now()), ClientSecret::generate().unwrap());
+    command(config, clock, |tx| clients::create(tx, id, &terms, &secret)).map(|made| (id.to_string(), made.secret.reveal().to_owned()))
+}
+
+/// Changes a client's terms, beside a running server.
+///
+/// # Errors
+/// Why Actas refused it.
+pub fn change_client(config: &Config, clock: &Clock, id: &str, change: &Value) -> Result<(), String> {
+    let (id, change) = (ClientId::parse(id).unwrap(), read_client(change));
+    command(config, clock, |tx| clients::update(tx, id, &change, |_| Ok(()))).map(drop)
+}
+
+/// Gives a client a new secret, beside a running server, and answers it.
+///
+/// # Errors
+/// Why Actas refused it.
+pub fn rotate_client_secret(config: &Config, clock: &Clock, id: &str, overlap_seconds: u32) -> Result<String, String> {
+    let (id, secret) = (ClientId::parse(id).unwrap(), ClientSecret::generate().unwrap());
+    let rotated = command(config, clock, |tx| clients::rotate_secret(tx, id, &secret, overlap_seconds, |_| Ok(())));
+    rotated.map(|rotated| rotated.secret.reveal().to_owned())
 }
