@@ -191,9 +191,11 @@ impl Assessment {
         Self::within_scope(action, reasons, who, needed)
     }
 
-    /// For what authors do, no role is asked; but a narrower token has to name that it may write articles, as it has to name every other right.
+    /// For what authors do, no role is asked; but a narrower token has to name that it may write articles, as it has to name every other right. What the role
+    /// does not permit, no scope would.
     fn within_scope(action: ArticleAction, mut reasons: Vec<Reason>, who: &Principal, needed: Permission) -> Self {
-        let lacks = (!who.is_in_scope(needed)).then_some(needed);
+        let is_permitted = reasons.iter().all(|reason| reason.code != ReasonCode::MissingPermission);
+        let lacks = (is_permitted && !who.is_in_scope(needed)).then_some(needed);
         reasons.extend(lacks.map(|needed| Reason::new(ReasonCode::InsufficientScope, format!("the token's scope lacks `{needed}`"))));
         Self { action, reasons, lacks }
     }

@@ -28,7 +28,7 @@ mod keys;
 mod login;
 mod logs;
 mod matrix;
-// mod metadata;
+mod metadata;
 mod oauth_clients;
 mod oauth_exchange;
 // mod oauth_forged;
@@ -41,7 +41,7 @@ mod postgres_tls;
 mod races;
 mod refresh;
 mod restart;
-// mod scopes;
+mod scopes;
 mod startup;
 mod story;
 mod tokens;
@@ -64,7 +64,7 @@ fn main() -> std::process::ExitCode {
         ("login", login::all()),
         ("logs", logs::all()),
         ("matrix", matrix::all()),
-        // ("metadata", metadata::all()),
+        ("metadata", metadata::all()),
         ("oauth_clients", oauth_clients::all()),
         ("oauth_exchange", oauth_exchange::all()),
         // ("oauth_forged", oauth_forged::all()),
@@ -77,7 +77,7 @@ fn main() -> std::process::ExitCode {
         ("races", races::all()),
         ("refresh", refresh::all()),
         ("restart", restart::all()),
-        // ("scopes", scopes::all()),
+        ("scopes", scopes::all()),
         ("startup", startup::all()),
         ("story", story::all()),
         ("tokens", tokens::all()),
