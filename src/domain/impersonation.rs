@@ -173,12 +173,11 @@ pub fn refusals(caller: &Principal, subject: &Principal, posture: Posture) -> Ve
 pub fn caller_refusals(caller: &Principal, subject: UserId, posture: Posture) -> Vec<Reason> {
     let mut reasons = Vec::new();
     if !caller.holds(Permission::UsersImpersonate) {
-        let detail = if caller.role.holds(Permission::UsersImpersonate) {
-            "the token's scope lacks `users:impersonate`"
+        reasons.push(if caller.role.holds(Permission::UsersImpersonate) {
+            Reason::new(ReasonCode::InsufficientScope, "the token's scope lacks `users:impersonate`")
         } else {
-            "you do not hold `users:impersonate`"
-        };
-        reasons.push(Reason::new(ReasonCode::MissingPermission, detail));
+            Reason::new(ReasonCode::MissingPermission, "you do not hold `users:impersonate`")
+        });
     }
     if posture.nested {
         reasons.push(Reason::new(ReasonCode::Nested, "you already act as someone; log out of that impersonation first"));

@@ -121,9 +121,10 @@ operations! {
     ListHistory => "list_history", Some(HistoryRead), Allowed, Reads, Suffices, Some(HistoryRead);
     ListClients => "list_clients", Some(ClientsRead), Refused, Reads, Suffices, None;
     GetClient => "get_client", Some(ClientsRead), Refused, Reads, Suffices, None;
-    CreateClient => "create_client", Some(ClientsWrite), Refused, Mutates, Suffices, None;
-    UpdateClient => "update_client", Some(ClientsWrite), Refused, Mutates, Suffices, None;
-    RotateClientSecret => "rotate_client_secret", Some(ClientsWrite), Refused, Mutates, Suffices, None;
+    /// A client may have more than a narrower token names, so making and changing one takes the user's own.
+    CreateClient => "create_client", Some(ClientsWrite), Refused, Mutates, Refused, None;
+    UpdateClient => "update_client", Some(ClientsWrite), Refused, Mutates, Refused, None;
+    RotateClientSecret => "rotate_client_secret", Some(ClientsWrite), Refused, Mutates, Refused, None;
 }
 
 /// Exchanging a token for a narrower one. The token endpoint's, so no call of the API; a read-only impersonation may do it too, because it gives nobody more.

@@ -90,6 +90,11 @@ impl Role {
 
     /// Whether `other` holds a privileged permission that this role does not.
     pub fn is_outranked_by(self, other: Self) -> bool {
-        other.permissions().iter().any(|permission| permission.is_privileged() && !self.holds(*permission))
+        other.privileged().any(|permission| !self.holds(permission))
+    }
+
+    /// The permissions of this role that are privileged.
+    pub fn privileged(self) -> impl Iterator<Item = Permission> {
+        self.permissions().iter().copied().filter(|permission| permission.is_privileged())
     }
 }

@@ -193,6 +193,11 @@ impl RestoreChallenge {
         Ok(Self(text.to_owned()))
     }
 
+    /// One that no verifier meets: nothing comes back.
+    pub fn unmeetable() -> Self {
+        Self(String::new())
+    }
+
     pub fn from_stored(text: String) -> Self {
         Self(text)
     }

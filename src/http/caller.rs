@@ -107,14 +107,29 @@ impl<Op: Operation> FromRequest for Authorized<Op> {
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
         let request = request.clone();
         Box::pin(async move {
-            let Bearer { state, presented, .. } = Bearer::of(&request).await?;
+            let state = state_of(&request)?;
             let now = state.clock.now();
+            let presented = state.office.present(bearer_token(request.headers())?, now).await.map_err(Problem::from)?;
+            note_identity(&request, &presented);
             let request_id = Some(RequestInfo::of(&request).id().to_owned());
             let caller = state.office.admit(presented, Op::REQUIREMENTS, now, request_id).await.map_err(Problem::from)?;
             check_query(&request)?;
             Ok(Self { state, caller, operation: PhantomData })
         })
     }
+}
+
+/// Tells the log whose request it is, before anything is permitted.
+fn note_identity(request: &HttpRequest, presented: &Presented) {
+    let claims = &presented.token.claims;
+    let actor = claims.act.as_ref().map(|act| act.sub);
+    let identity = LoggedIdentity {
+        subject: claims.user(),
+        client: Some(claims.client_id).filter(|client| !client.is_first_party()),
+        actor,
+        impersonation_id: actor.map(|_| claims.root_sid.unwrap_or(claims.sid)),
+    };
+    RequestInfo::of(request).identify(identity);
 }
 
 /// Someone with a token whose signature and claims hold, and of whose session nothing is known: for logging out, which also works with what is over.
@@ -128,16 +143,8 @@ impl Bearer {
     async fn of(request: &HttpRequest) -> Result<Self> {
         let state = state_of(request)?;
         let now = state.clock.now();
-        let presented = state.office.present(bearer_token(request.headers())?, now).await?;
-        let claims = &presented.token.claims;
-        let actor = claims.act.as_ref().map(|act| act.sub);
-        let identity = LoggedIdentity {
-            subject: claims.user(),
-            client: Some(claims.client_id).filter(|client| !client.is_first_party()),
-            actor,
-            impersonation_id: actor.map(|_| claims.root_sid.unwrap_or(claims.sid)),
-        };
-        RequestInfo::of(request).identify(identity);
+        let presented = state.office.present_to_log_out(bearer_token(request.headers())?, now).await?;
+        note_identity(request, &presented);
         let Sender(client) = Sender::of(request);
         Ok(Self { state, presented, client })
     }

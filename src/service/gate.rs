@@ -84,6 +84,17 @@ impl Office {
         self.verify(token, now, Tokens::verify).await.map(|token| Presented { token })
     }
 
+    /// As [`Office::present`], for logging out: also an impersonation's own token that is for others than Actas, so that whoever holds it can end it.
+    ///
+    /// # Errors
+    /// 401 `invalid_token`.
+    pub async fn present_to_log_out(&self, token: &str, now: Time) -> Result<Presented> {
+        let token = self.present_for_anyone(token, now).await?;
+        let claims = &token.claims;
+        let is_impersonation = claims.act.is_some() && claims.root_sid.is_none();
+        if is_impersonation || claims.is_for(&self.settings.audience) { Ok(Presented { token }) } else { Err(invalid_token()) }
+    }
+
     /// As [`Office::present`], whomever the token is for.
     ///
     /// # Errors
@@ -105,13 +116,16 @@ impl Office {
         })
     }
 
-    /// Forgets a key whose token was found to count no more: it may have been retired. Where it was not, the next token brings it back.
-    pub(super) fn heed<T>(&self, kid: &str, result: Result<T>) -> Result<T> {
-        result.inspect_err(|error| {
-            if error.code() == Code::InvalidToken {
-                self.tokens.forget(kid);
-            }
-        })
+    /// Forgets a key that was retired, where its token was found to count no more. Only then: a token can be of no use for other reasons, and whoever has such a
+    /// one must not make us forget a key that others need.
+    pub(super) async fn heed<T>(&self, kid: &str, result: Result<T>) -> Result<T> {
+        if let Err(error) = &result
+            && error.code() == Code::InvalidToken
+            && self.is_retired(kid).await?
+        {
+            self.tokens.forget(kid);
+        }
+        result
     }
 
     /// Decides whether the bearer of `presented` may make a call with these `requirements`.
@@ -153,7 +167,7 @@ impl Office {
     async fn look(&self, token: &Verified) -> Result<Holder> {
         let token = token.clone();
         let kid = token.kid.clone();
-        self.heed(&kid, self.db.read(move |conn| find_holder(conn, &token, Lock::None)).await)
+        self.heed(&kid, self.db.read(move |conn| find_holder(conn, &token, Lock::None)).await).await
     }
 
     /// Notes the use of a session, at most every tenth of an impersonation's idle limit. Best effort: a read must not fail because nothing can be written.
@@ -231,7 +245,7 @@ impl Office {
                 }
             }
         });
-        match self.heed(&kid, checked.await)? {
+        match self.heed(&kid, checked.await).await? {
             Checked::Done(value) => Ok(value),
             Checked::Over(error) => Err(error),
         }

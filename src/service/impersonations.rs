@@ -21,6 +21,7 @@ use crate::domain::page::{Limit, Page, PageRequest};
 use crate::domain::role::Permission;
 use crate::domain::scope::Scope;
 use crate::domain::session::Session;
+use crate::domain::text::RestoreChallenge;
 use crate::domain::user::Principal;
 use crate::store::sessions::{self, ImpersonationFilter, NewActing, NewSession, WayBack};
 use crate::store::{Conn, Lock, entries, keys, users};
@@ -120,13 +121,12 @@ fn start(
     if !keys::hold(tx.conn, &token.kid)? {
         return Err(invalid_token());
     }
+    // A token that others are to have too must not become the administrator's in their hands: without a proof nothing comes back.
+    let is_ours_alone =
+        session.terms.as_ref().is_none_or(|terms| matches!(&terms.audiences[..], [one] if one.as_str() == settings.audience));
+    let challenge = request.restore_challenge.clone().or_else(|| (!is_ours_alone).then(RestoreChallenge::unmeetable));
     sessions::insert(tx.conn, &session, &entry)?;
-    let way = WayBack {
-        kid: token.kid.clone(),
-        signing_input: token.signing_input.clone(),
-        challenge: request.restore_challenge.clone(),
-        expires_at: original_expires_at,
-    };
+    let way = WayBack { kid: token.kid.clone(), signing_input: token.signing_input.clone(), challenge, expires_at: original_expires_at };
     sessions::insert_way_back(tx.conn, id, &way)?;
     tx.events.push(Event::ImpersonationStarted(terms.mode));
     load(tx, id).map(Ok)

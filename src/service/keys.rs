@@ -114,6 +114,13 @@ impl Office {
         }
     }
 
+    /// Whether the key counts no more, by the database.
+    pub(super) async fn is_retired(&self, kid: &str) -> Result<bool> {
+        let asked = kid.to_owned();
+        let found = self.db.read(move |conn| keys::find(conn, &asked)).await?;
+        Ok(found.is_none_or(|row| row.retired_at.is_some()))
+    }
+
     fn open_key(&self, row: KeyRow) -> Result<()> {
         match from_row(row)?.open(self.key_encryption.as_ref()).map_err(Error::internal)? {
             OpenedKey::Sign(key) => self.tokens.add(key),

@@ -63,7 +63,7 @@ impl Office {
                 Kind::Impersonation(acting) => leave(tx, &session, acting, standing, verifier.as_deref()),
             }
         });
-        match self.heed(&kid, outcome.await)? {
+        match self.heed(&kid, outcome.await).await? {
             Outcome::Own => Ok(LoggedOut::Own),
             Outcome::Refused(error) => Err(error),
             Outcome::WayBack(way, session) => {

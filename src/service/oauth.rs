@@ -29,6 +29,9 @@ use crate::store::{Conn, Lock, clients, entries, keys, sessions, token_sessions}
 /// How many audiences one token may have.
 const MAX_AUDIENCES: usize = 10;
 
+/// How many exchanges may lie between a token and the session on which it hangs, less two.
+const MAX_DEPTH: usize = 8;
+
 /// What a token endpoint's success says.
 pub struct Issued {
     /// A secret.
@@ -138,6 +141,10 @@ fn may_present(conn: &mut Conn, token_client: ClientId, client: ClientId) -> Res
 /// The audiences that are asked for, each one that the client may have tokens for; `default` where none is named.
 fn resolve(targets: &Targets, client: &Client, ours: &str, default: &[Audience]) -> Result<Vec<Audience>> {
     let refused = |what: &str| refuse(OAuthCode::InvalidTarget, what);
+    // Before anything is looked at: what follows compares each with each.
+    if targets.audience.len() + targets.resource.len() > MAX_AUDIENCES {
+        return Err(refused("a token has at most 10 audiences"));
+    }
     for resource in &targets.resource {
         if !is_absolute_uri(resource) {
             return Err(refused("`resource` must be an absolute URI without a fragment (RFC 8707 section 2)"));
@@ -155,9 +162,6 @@ fn resolve(targets: &Targets, client: &Client, ours: &str, default: &[Audience])
     }
     if audiences.is_empty() {
         return Err(refused("say for whom the token is to be: `audience`"));
-    }
-    if audiences.len() > MAX_AUDIENCES {
-        return Err(refused("a token has at most 10 audiences"));
     }
     if !audiences.iter().all(|audience| client.may_address(audience.as_str(), ours)) {
         return Err(refused("the client may not have tokens for this audience"));
@@ -287,8 +291,9 @@ impl Office {
             let client = lock_client(tx.conn, client, ClientGrant::TokenExchange)?;
             let claims = &token.claims;
             // Its own, one that it may present, or one that is addressed to it. Our own audience addresses nobody else: a client that may have tokens for Actas
-            // is not Actas.
-            let is_addressed = claims.aud.iter().any(|aud| aud.as_str() != ours && client.may_address(aud.as_str(), &ours));
+            // is not Actas. And nobody proves to be the public client, so nothing is addressed to it.
+            let is_addressed = !client.id.is_first_party()
+                && claims.aud.iter().any(|aud| aud.as_str() != ours && client.may_address(aud.as_str(), &ours));
             if !is_addressed && !may_present(tx.conn, claims.client_id, client.id)? {
                 let detail = "subject_token: it was given to another client, which does not list this one as a presenter, and is not addressed to it";
                 return Err(refuse(OAuthCode::InvalidRequest, detail));
@@ -300,6 +305,11 @@ impl Office {
             };
             let scope = narrow(asked.scope, identity.subject().rights().and(client.scope()), hint)?;
             let audiences = resolve(&asked.targets, &client, &ours, &claims.aud)?;
+            if client.id.is_first_party() && !claims.is_for(&ours) && !audiences.iter().all(|audience| claims.aud.contains(audience)) {
+                // Or whoever was given a token of another audience could make one for Actas of it, as the client that everybody may be.
+                return Err(refuse(OAuthCode::InvalidTarget, "a token that is not for Actas can't be exchanged for another audience by the public client"));
+            }
+            require_depth(tx.conn, identity.exchange())?;
             let seconds = asked.duration_seconds.unwrap_or(ttl);
             let expires_at = (tx.ctx.now + Duration::seconds(i64::from(seconds))).min(end_of(&token, &identity)?);
             let exchange = Exchange {
@@ -380,9 +390,25 @@ impl Office {
     /// Renews an own session at the request of the first-party client, as [`Office::refresh`] does.
     ///
     /// # Errors
-    /// `unauthorized_client` for every other client; `invalid_grant` for a refresh token that is of no use.
-    pub async fn refresh_by_client(&self, client: &Client, refresh_token: &str, sender: Sender, now: Time) -> Result<Grant> {
+    /// `unauthorized_client` for every other client; `invalid_grant` for a refresh token that is of no use; `invalid_scope` and `invalid_target` where less is asked
+    /// for than an own session's token is: that takes an exchange.
+    pub async fn refresh_by_client(
+        &self,
+        client: &Client,
+        refresh_token: &str,
+        asked: Narrowing,
+        sender: Sender,
+        now: Time,
+    ) -> Result<Grant> {
         require_grant(client, ClientGrant::RefreshToken)?;
+        let ours = &self.settings.audience;
+        if asked.targets.audience.iter().chain(&asked.targets.resource).any(|target| target != ours) {
+            let detail = "an own session's token is for Actas; exchange it for one that is for others";
+            return Err(refuse(OAuthCode::InvalidTarget, detail));
+        }
+        if let Some(scope) = asked.scope {
+            self.require_whole_scope(refresh_token, scope).await?;
+        }
         let refreshed = self.refresh(refresh_token, sender, now).await;
         let grant = refreshed.map_err(|error| match error.code() {
             Code::RefreshTokenInvalid | Code::RefreshTokenReused | Code::SessionEnded => {
@@ -392,6 +418,22 @@ impl Office {
         })?;
         self.tell_issued(ClientGrant::RefreshToken);
         Ok(grant)
+    }
+
+    /// Before the token is replaced. Whether it is of any use is for later to say.
+    async fn require_whole_scope(&self, refresh_token: &str, scope: Scope) -> Result<()> {
+        let Some(hash) = RefreshToken::parse(refresh_token).map(|token| token.hash()) else { return Ok(()) };
+        let found = self.db.read(move |conn| {
+            let row = sessions::find_refresh_token(conn, &hash)?;
+            row.map(|row| sessions::find(conn, row.session, Lock::None)).transpose().map(Option::flatten)
+        });
+        match found.await? {
+            Some(session) if session.subject.rights() != scope => {
+                let detail = "an own session's token reaches as far as its user does; exchange it for a narrower one";
+                Err(refuse(OAuthCode::InvalidScope, detail))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// What is known of a token, as it is now (RFC 7662): nothing of one that does not count, or that is not for the client's audience.
@@ -516,6 +558,17 @@ fn end_of(token: &Verified, identity: &Identity) -> Result<Time> {
     let exp = Time::from_timestamp(token.claims.exp, 0).ok_or_else(|| Error::internal("a token's expiry is no time"))?;
     let row = identity.exchange().map_or(identity.session().expires_at, |exchange| exchange.expires_at);
     Ok(exp.min(row).min(identity.session().expires_at))
+}
+
+/// # Errors
+/// `invalid_request` for a token of a token of a token, too many times: whoever revokes the first ends them all, in one go.
+fn require_depth(conn: &mut Conn, source: Option<&Exchange>) -> Result<()> {
+    let mut parent = source.and_then(|source| source.parent);
+    for _ in 0..MAX_DEPTH {
+        let Some(id) = parent else { return Ok(()) };
+        parent = token_sessions::parent_of(conn, id)?;
+    }
+    Err(refuse(OAuthCode::InvalidRequest, "subject_token: it was exchanged too many times already"))
 }
 
 /// Ends a session for good, whatever its standing; an impersonation's way back closes with it.

@@ -192,9 +192,10 @@ fn own_account(detail: &str) -> Error {
 }
 
 /// # Errors
-/// 403 where `role` holds privileged permissions that the caller does not.
+/// 403 where `role` holds privileged permissions that the caller does not, whether by role or by the token's scope: or a narrower token could make an account that
+/// may do more than it.
 pub(super) fn require_not_outranked(caller: &Principal, role: Role) -> Result<()> {
-    if !caller.role.is_outranked_by(role) {
+    if role.privileged().all(|permission| caller.holds(permission)) {
         return Ok(());
     }
     let reason = Reason::new(ReasonCode::OutranksCaller, format!("`{role}` holds privileged permissions that you do not hold"));

@@ -114,6 +114,13 @@ pub fn find_exchange(conn: &mut Conn, id: SessionId, lock: Lock) -> Result<Optio
     .transpose()
 }
 
+/// The exchanged session of whose token this one was made, if of one.
+pub fn parent_of(conn: &mut Conn, id: SessionId) -> Result<Option<SessionId>> {
+    let row = exchanged_sessions::table.filter(exchanged_sessions::id.eq(id.to_string())).select(exchanged_sessions::parent_id);
+    let parent: Option<Option<String>> = row.first(conn).optional().or_domain()?;
+    parent.flatten().as_deref().map(columns::session_id).transpose()
+}
+
 /// The session of a client's own token, and in the same select whether the key `kid`, which signed the token, is there and was not retired.
 pub fn find_client_session(conn: &mut Conn, id: SessionId, kid: &str) -> Result<Option<(ClientSession, bool)>> {
     type Row = (String, String, String, NaiveDateTime, NaiveDateTime, Option<NaiveDateTime>, String, String, Option<bool>);

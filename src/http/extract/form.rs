@@ -14,6 +14,9 @@ use crate::http::problem::{Problem, Result};
 
 const FORM: &str = "application/x-www-form-urlencoded";
 
+/// How many parameters are read.
+const MAX_PARAMETERS: usize = 100;
+
 /// The parameters that may be there several times (RFC 8693 §2.1).
 const REPEATABLE: [&str; 2] = ["audience", "resource"];
 
@@ -46,6 +49,10 @@ impl Form {
         let text = std::str::from_utf8(&bytes).map_err(|_| invalid("the body must be percent-encoded UTF-8"))?;
         let mut parameters: Vec<(String, String)> = Vec::new();
         for pair in pairs(text) {
+            // No request has so many; and each is compared with all before it, for a stranger.
+            if parameters.len() == MAX_PARAMETERS {
+                return Err(invalid(format!("a request has at most {MAX_PARAMETERS} parameters")));
+            }
             // The name is left out: what is broken may be a secret.
             let (name, value) = pair.map_err(|_| invalid("the body must be percent-encoded UTF-8 without NUL"))?;
             if parameters.iter().any(|(known, _)| *known == name) && !REPEATABLE.contains(&name.as_ref()) {
@@ -93,9 +100,9 @@ mod tests {
 
     use super::*;
 
-    async fn read(body: &'static str) -> Result<Parameters> {
+    async fn read(body: &str) -> Result<Parameters> {
         let request = TestRequest::post().insert_header((header::CONTENT_TYPE, "application/x-www-form-urlencoded; charset=UTF-8"));
-        let (request, mut payload) = request.set_payload(body).to_http_parts();
+        let (request, mut payload) = request.set_payload(body.to_owned()).to_http_parts();
         Form::from_request(&request, &mut payload).await.unwrap().read().await
     }
 
@@ -105,7 +112,8 @@ mod tests {
         assert_eq!((form.get("a"), form.get("b"), form.get("c")), (Some("1"), None, Some("A +")));
         assert_eq!(form.all("audience"), ["x", "y"]);
         assert!(form.require("b").is_err());
-        for bad in ["a=1&a=1", "a=1&a=", "a=%", "a=%00", "a=%FF"] {
+        let many = (0..=MAX_PARAMETERS).map(|number| format!("{number}=")).collect::<Vec<_>>().join("&");
+        for bad in ["a=1&a=1", &many, "a=1&a=", "a=%", "a=%00", "a=%FF"] {
             let problem = read(bad).await.err().unwrap();
             assert_eq!(problem.error().oauth_code(), Some(OAuthCode::InvalidRequest), "{bad}");
         }

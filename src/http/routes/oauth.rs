@@ -132,11 +132,8 @@ async fn issue(state: &State, sender: Sender, request: &HttpRequest, form: Form)
         }
         "refresh_token" => {
             let refresh_token = form.require("refresh_token")?;
-            if scope(&form)?.is_some() {
-                let detail = "an own session's token reaches as far as its user does; exchange it for a narrower one";
-                return Err(Error::oauth(OAuthCode::InvalidScope, detail).into());
-            }
-            let mut grant = state.office.refresh_by_client(&client, refresh_token, sender.0, now).await?;
+            let asked = Narrowing { scope: scope(&form)?, targets: targets(&form), duration_seconds: None };
+            let mut grant = state.office.refresh_by_client(&client, refresh_token, asked, sender.0, now).await?;
             let refresh_token = grant.refresh.take().map(|(token, _)| token.reveal().to_owned());
             let issued = Issued { access_token: grant.access_token, expires_at: grant.expires_at, scope: grant.session.subject.rights() };
             TokenAnswer { refresh_token, ..token_answer(issued, None, now) }
