@@ -6,11 +6,11 @@ use super::ending;
 use super::office::{Event, Office};
 use crate::auth::tokens::{Subject, TokenError, Tokens, Unverified, Verified};
 use crate::domain::Time;
-use crate::domain::client::{ClientId, ClientPrincipal};
+use crate::domain::client::ClientPrincipal;
 use crate::domain::error::{Code, Error, Result};
 use crate::domain::identity::{By, Ctx, Identity, user_required};
 use crate::domain::operation::{self, Requirements};
-use crate::domain::session::{ClientSession, Exchange, Session, Standing, TokenStanding};
+use crate::domain::session::{ClientSession, Exchange, Session, Standing, TokenStanding, TokenTerms};
 use crate::store::{Conn, Db, Lock, sessions, token_sessions, users};
 
 /// How stale an own session's last use may be, in seconds.
@@ -280,17 +280,21 @@ pub(super) enum Holder {
     Client(Box<ClientSession>),
 }
 
-/// Finds the rows that a token was made for, locked as asked. What the token says of people and client, they say too; and its key counts.
+/// Finds the rows that a token was made for, locked as asked. What the token says of people, client and audience, they say too; and its key
+/// counts.
 ///
 /// # Errors
 /// 401 `invalid_token`.
 pub(super) fn find_holder(conn: &mut Conn, token: &Verified, lock: Lock) -> Result<Holder> {
     let claims = &token.claims;
+    let agrees = |terms: &TokenTerms| terms.client == claims.client_id && terms.audiences == claims.aud;
     let user = match claims.sub {
         Subject::User(user) => user,
-        Subject::Client(client) => {
+        // It hangs on nothing.
+        Subject::Client(_) if claims.root_sid.is_some() => return Err(invalid_token()),
+        Subject::Client(_) => {
             let found = token_sessions::find_client_session(conn, claims.sid, &token.kid)?;
-            let session = found.filter(|(session, key_counts)| *key_counts && session.terms.client == client).ok_or_else(invalid_token)?.0;
+            let session = found.filter(|(session, key_counts)| *key_counts && agrees(&session.terms)).ok_or_else(invalid_token)?.0;
             return Ok(Holder::Client(Box::new(session)));
         }
     };
@@ -308,7 +312,7 @@ pub(super) fn find_holder(conn: &mut Conn, token: &Verified, lock: Lock) -> Resu
         }
     };
     let terms = exchange.as_ref().map(|exchange| &exchange.terms).or(session.terms.as_ref());
-    if terms.map_or(ClientId::FirstParty, |terms| terms.client) != claims.client_id {
+    if !terms.map_or(claims.client_id.is_first_party(), agrees) {
         return Err(invalid_token());
     }
     Ok(Holder::User { session: Box::new(session), exchange: exchange.map(Box::new) })

@@ -31,7 +31,7 @@ mod matrix;
 mod metadata;
 mod oauth_clients;
 mod oauth_exchange;
-// mod oauth_forged;
+mod oauth_forged;
 mod oauth_introspection;
 mod oauth_revocation;
 mod oauth_start;
@@ -67,7 +67,7 @@ fn main() -> std::process::ExitCode {
         ("metadata", metadata::all()),
         ("oauth_clients", oauth_clients::all()),
         ("oauth_exchange", oauth_exchange::all()),
-        // ("oauth_forged", oauth_forged::all()),
+        ("oauth_forged", oauth_forged::all()),
         ("oauth_introspection", oauth_introspection::all()),
         ("oauth_revocation", oauth_revocation::all()),
         ("oauth_start", oauth_start::all()),
