@@ -107,7 +107,8 @@ operations! {
     ListUsers => "list_users", Some(UsersRead), Allowed, Reads, Suffices, Some(UsersRead);
     GetUser => "get_user", Some(UsersRead), Allowed, Reads, Suffices, Some(UsersRead);
     CreateUser => "create_user", Some(UsersWrite), Refused, Mutates, Suffices, None;
-    RenewSetupToken => "renew_setup_token", Some(UsersWrite), Refused, Mutates, Suffices, None;
+    /// Who gets one can take the account over, and with it more than a narrower token names.
+    RenewSetupToken => "renew_setup_token", Some(UsersWrite), Refused, Mutates, Refused, None;
     UpdateUser => "update_user", Some(UsersWrite), Refused, Mutates, Suffices, None;
     EndUserSessions => "end_user_sessions", Some(SessionsEnd), Refused, Mutates, Suffices, None;
     ListArticles => "list_articles", None, Allowed, Reads, Suffices, Some(ArticlesReadAll);

@@ -29,6 +29,7 @@ mod login;
 mod logs;
 mod matrix;
 mod metadata;
+mod oauth_attacks;
 mod oauth_clients;
 mod oauth_exchange;
 mod oauth_forged;
@@ -65,6 +66,7 @@ fn main() -> std::process::ExitCode {
         ("logs", logs::all()),
         ("matrix", matrix::all()),
         ("metadata", metadata::all()),
+        ("oauth_attacks", oauth_attacks::all()),
         ("oauth_clients", oauth_clients::all()),
         ("oauth_exchange", oauth_exchange::all()),
         ("oauth_forged", oauth_forged::all()),
