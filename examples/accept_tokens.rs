@@ -29,15 +29,21 @@ struct Actas {
     keys: Mutex<(JwkSet, Instant)>,
 }
 
+/// How long the keys are kept, so that a retired one goes.
+const MAX_AGE: Duration = Duration::from_secs(60);
+
 /// How often an unknown key may make us ask for the keys anew, so that strangers can't make us ask all the time.
 const COOLDOWN: Duration = Duration::from_secs(5);
 
 impl Actas {
-    /// Finds out where the keys are, and where to ask (RFC 8414). The issuer must be the one that was meant.
+    /// Finds out where the keys are, and where to ask: below the issuer's host, before its path (RFC 8414 §3.1). The issuer must be the one that was meant.
     fn discover() -> Result<Self, Box<dyn Error>> {
         let var = |name: &str| std::env::var(name).map_err(|_| format!("{name} must be set"));
         let issuer = var("ACTAS_ISSUER")?;
-        let mut answer = ureq::get(format!("{issuer}/.well-known/oauth-authorization-server")).call()?;
+        let (scheme, rest) = issuer.split_once("://").ok_or("the issuer must be a URL")?;
+        let (host, path) = rest.find('/').map_or((rest, ""), |slash| rest.split_at(slash));
+        let url = format!("{scheme}://{host}/.well-known/oauth-authorization-server{}", path.trim_end_matches('/'));
+        let mut answer = ureq::get(url).call()?;
         let metadata: Value = answer.body_mut().read_json()?;
         if metadata["issuer"] != *issuer {
             return Err(format!("expected the issuer {issuer}, found {}", metadata["issuer"]).into());
@@ -46,10 +52,11 @@ impl Actas {
         Ok(Self { audience: var("AUDIENCE")?, client: (var("CLIENT_ID")?, var("CLIENT_SECRET")?), issuer, metadata, keys })
     }
 
-    /// The key with this name, asked for anew where it is not known yet: keys are rotated.
+    /// The key with this name. Asked for anew where it is not known yet, and every minute: keys are rotated, and retired.
     fn key(&self, kid: &str) -> Option<(DecodingKey, Algorithm)> {
         let mut keys = self.keys.lock().ok()?;
-        if keys.0.find(kid).is_none() && keys.1.elapsed() > COOLDOWN {
+        let age = keys.1.elapsed();
+        if age > MAX_AGE || (age > COOLDOWN && keys.0.find(kid).is_none()) {
             *keys = (fetch_keys(&self.metadata).ok()?, Instant::now());
         }
         let jwk = keys.0.find(kid)?;
@@ -72,7 +79,7 @@ impl Actas {
         }
         let (key, algorithm) = header.kid.and_then(|kid| self.key(&kid)).ok_or_else(invalid)?;
         let mut validation = Validation::new(algorithm);
-        validation.leeway = 0;
+        validation.leeway = 5; // seconds that two clocks may differ
         validation.validate_nbf = true;
         validation.set_issuer(&[&self.issuer]);
         // Ours, and nobody else's: a token for another service is not for us to accept.
@@ -82,6 +89,9 @@ impl Actas {
         let text = |value: &Value| value.as_str().filter(|text| !text.is_empty()).map(str::to_owned);
         let subject = text(&claims["sub"]).ok_or_else(invalid)?;
         let client_id = text(&claims["client_id"]).ok_or_else(invalid)?;
+        if text(&claims["jti"]).is_none() || text(&claims["sid"]).is_none() || !claims["iat"].is_i64() {
+            return Err(invalid());
+        }
         let actor = match claims.get("act") {
             None => None,
             Some(act) => Some(text(&act["sub"]).filter(|_| act.get("act").is_none()).ok_or_else(invalid)?),

@@ -8,10 +8,12 @@ import { createRemoteJWKSet, jwtVerify } from 'jose';
 
 const { ACTAS_ISSUER: issuer, AUDIENCE: audience, CLIENT_ID: clientId, CLIENT_SECRET: clientSecret, PORT: port = '0' } = process.env;
 
-// RFC 8414: where the keys are, and where to ask. The issuer must be the one that was meant.
-const metadata = await (await fetch(`${issuer}/.well-known/oauth-authorization-server`)).json();
+// Where the keys are, and where to ask: below the issuer's host, before its path (RFC 8414 §3.1). The issuer must be the one that was meant.
+const { origin, pathname } = new URL(issuer);
+const metadata = await (await fetch(`${origin}/.well-known/oauth-authorization-server${pathname.replace(/\/$/, '')}`)).json();
 if (metadata.issuer !== issuer) throw new Error(`expected the issuer ${issuer}, found ${metadata.issuer}`);
-const keys = createRemoteJWKSet(new URL(metadata.jwks_uri));
+// Asked for anew every minute, so that a retired key goes; and for an unknown key, but not more often than every 5 seconds.
+const keys = createRemoteJWKSet(new URL(metadata.jwks_uri), { cacheMaxAge: 60_000, cooldownDuration: 5_000 });
 
 class Refused extends Error {
   constructor(status, code, detail) {
@@ -29,6 +31,7 @@ async function authenticate(request) {
     audience, // ours, and nobody else's: a token for another service is not for us to accept
     typ: 'at+jwt', // an access token (RFC 9068), and no other kind of JWT
     algorithms: ['EdDSA', 'RS256'], // never what the token says alone
+    clockTolerance: 5, // seconds that two clocks may differ
     requiredClaims: ['sub', 'client_id', 'exp', 'iat', 'jti', 'sid'],
   }).then(({ payload }) => payload, () => { throw new Refused(401, 'invalid_token', 'the access token is not valid'); });
   const { act } = claims;

@@ -9,19 +9,22 @@ import json
 import os
 import re
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from urllib.parse import quote, urlencode
+from urllib.parse import quote, urlencode, urlsplit
 from urllib.request import Request, urlopen
 
 import jwt
 
 ISSUER, AUDIENCE = os.environ["ACTAS_ISSUER"], os.environ["AUDIENCE"]
 
-# RFC 8414: where the keys are, and where to ask. The issuer must be the one that was meant.
-with urlopen(f"{ISSUER}/.well-known/oauth-authorization-server", timeout=5) as answer:
+# Where the keys are, and where to ask: below the issuer's host, before its path (RFC 8414 §3.1). The issuer must be the one that was meant.
+_parts = urlsplit(ISSUER)
+_WELL_KNOWN = f"{_parts.scheme}://{_parts.netloc}/.well-known/oauth-authorization-server{_parts.path.rstrip('/')}"
+with urlopen(_WELL_KNOWN, timeout=5) as answer:
     METADATA = json.load(answer)
 if METADATA["issuer"] != ISSUER:
     raise SystemExit(f"expected the issuer {ISSUER}, found {METADATA['issuer']}")
-KEYS = jwt.PyJWKClient(METADATA["jwks_uri"])
+# Asked for anew every minute, so that a retired key goes; and for an unknown key, but not more often than every 5 seconds.
+KEYS = jwt.PyJWKClient(METADATA["jwks_uri"], lifespan=60, cooldown_duration=5)
 
 
 class Refused(Exception):
@@ -47,10 +50,11 @@ def authenticate(header):
             algorithms=["EdDSA", "RS256"],  # never what the token says alone
             issuer=ISSUER,
             audience=AUDIENCE,  # ours, and nobody else's: a token for another service is not for us to accept
-            options={"require": ["sub", "client_id", "exp", "iat", "jti", "sid"]},
+            leeway=5,  # seconds that two clocks may differ
+            options={"require": ["sub", "client_id", "exp", "iat", "nbf", "jti", "sid"]},
         )
         # PyJWT takes a time that is written as text, and a token of Actas has none.
-        if not all(type(claims[name]) is int for name in ("exp", "iat")):
+        if not all(type(claims[name]) is int for name in ("exp", "iat", "nbf")):
             raise jwt.InvalidTokenError("exp")
     except jwt.PyJWKClientConnectionError as error:
         raise Refused(503, "the token could not be checked") from error
