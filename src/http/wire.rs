@@ -579,7 +579,7 @@ pub struct Entry {
     pub origin: Origin,
     pub action: EntryAction,
     pub resource: Resource,
-    /// As whom it was done, with the name as it was; `null` for the command line and for Actas itself.
+    /// As whom it was done, with the name as it was; `null` for the command line, for Actas itself, and where a client got or ended a token of its own.
     #[schema(required = true)]
     pub subject: Option<UserRef>,
     /// Who really did it, under impersonation.

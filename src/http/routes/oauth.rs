@@ -39,39 +39,52 @@ pub struct TokenRequest {
     #[schema(examples("urn:ietf:params:oauth:grant-type:token-exchange"))]
     grant_type: String,
     /// The client, unless the `Authorization` header names it.
+    #[schema(nullable = false)]
     client_id: Option<String>,
     /// The client's secret, unless the `Authorization` header has it.
-    #[schema(format = Password)]
+    #[schema(nullable = false, format = Password)]
     client_secret: Option<String>,
     /// Permissions with spaces between. Everything that can be given, if left out.
-    #[schema(examples("articles:create"))]
+    #[schema(nullable = false, examples("articles:create"))]
     scope: Option<String>,
     /// For whom the token is to be. May be there several times.
-    #[schema(examples("https://billing.example"))]
-    audience: Option<String>,
+    #[schema(nullable = false, examples("https://billing.example"))]
+    audience: Option<Vec<String>>,
     /// The same as an absolute URI (RFC 8707). May be there several times.
-    resource: Option<String>,
+    #[schema(nullable = false)]
+    resource: Option<Vec<String>>,
     /// `refresh_token`: an own session's.
+    #[schema(nullable = false)]
     refresh_token: Option<String>,
     /// Token exchange: the token to make a narrower one of; or the id of the user to act as.
+    #[schema(nullable = false)]
     subject_token: Option<String>,
     /// `urn:ietf:params:oauth:token-type:access_token`, or `urn:actas:params:oauth:token-type:user_id` to act as that user.
+    #[schema(nullable = false)]
     subject_token_type: Option<String>,
     /// To act as a user: the administrator's access token.
+    #[schema(nullable = false)]
     actor_token: Option<String>,
     /// `urn:ietf:params:oauth:token-type:access_token`.
+    #[schema(nullable = false)]
     actor_token_type: Option<String>,
     /// `urn:ietf:params:oauth:token-type:access_token`, if anything.
+    #[schema(nullable = false)]
     requested_token_type: Option<String>,
     /// Seconds. Cut to the remaining life of the token that is presented.
+    #[schema(nullable = false)]
     requested_duration: Option<String>,
     /// To act as a user: why.
+    #[schema(nullable = false)]
     reason: Option<String>,
     /// To act as a user: the support ticket.
+    #[schema(nullable = false)]
     ticket: Option<String>,
     /// To act as a user: `full` or `read_only`.
+    #[schema(nullable = false)]
     mode: Option<String>,
     /// To act as a user: the restore proof's challenge (RFC 7636 §4.2).
+    #[schema(nullable = false)]
     restore_challenge: Option<String>,
 }
 
@@ -235,11 +248,13 @@ fn start_request(form: &Parameters, duration_seconds: Option<u32>) -> Result<Sta
 pub struct TokenParameter {
     token: String,
     /// What kind of token it is; of no consequence, because the tokens themselves tell.
+    #[schema(nullable = false)]
     token_type_hint: Option<String>,
     /// The client, unless the `Authorization` header names it.
+    #[schema(nullable = false)]
     client_id: Option<String>,
     /// The client's secret, unless the `Authorization` header has it.
-    #[schema(format = Password)]
+    #[schema(nullable = false, format = Password)]
     client_secret: Option<String>,
 }
 
