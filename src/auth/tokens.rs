@@ -102,6 +102,11 @@ impl AccessClaims {
         }
     }
 
+    /// Whether a row of the token alone stands behind it, which is there as long as the token counts: a narrower token's, or a client's own.
+    pub fn has_row_of_its_own(&self) -> bool {
+        self.root_sid.is_some() || matches!(self.sub, Subject::Client(_))
+    }
+
     /// Whether the token is for `audience`, alone or among others.
     pub fn is_for(&self, audience: &str) -> bool {
         self.aud.iter().any(|aud| aud.as_str() == audience)

@@ -135,6 +135,10 @@ impl Office {
     pub async fn admit(&self, presented: Presented, requirements: Requirements, now: Time, request_id: Option<String>) -> Result<Caller> {
         let Presented { token } = presented;
         let idle = self.settings.impersonation_idle;
+        if token.claims.has_row_of_its_own() && token.is_expired(now) {
+            // Its row may have been swept by now, and this is the better answer.
+            return Err(token_expired());
+        }
         let mut holder = self.look(&token).await?;
         if let Holder::User { session, .. } = &holder
             && let Standing::MustEnd(_) = session.standing(now, idle)

@@ -39,6 +39,24 @@ pub struct Issued {
     /// The token's expiry, exclusive.
     pub expires_at: Time,
     pub scope: Scope,
+    /// Whose it is, for the log; nobody's where a client has it for itself.
+    pub whose: Option<Whose>,
+}
+
+/// The people of a token.
+#[derive(Debug, Clone, Copy)]
+pub struct Whose {
+    pub subject: UserId,
+    pub actor: Option<UserId>,
+    pub impersonation: Option<SessionId>,
+}
+
+impl Whose {
+    /// The people of a session.
+    pub fn of(session: &Session) -> Self {
+        let actor = session.acting_as().map(|acting| acting.actor.id());
+        Self { subject: session.subject.id(), actor, impersonation: actor.map(|_| session.id) }
+    }
 }
 
 /// For whom a token is asked for, as the request has it.
@@ -259,7 +277,7 @@ impl Office {
         let Grant { access_token, expires_at, session, .. } =
             self.start_through(&caller, start.subject, start.request, Some(through)).await.map_err(refused)?;
         self.tell_issued(ClientGrant::Impersonate);
-        Ok(Issued { access_token, expires_at, scope: session.subject.rights() })
+        Ok(Issued { access_token, expires_at, scope: session.subject.rights(), whose: Some(Whose::of(&session)) })
     }
 
     /// Exchanges a token for a narrower one: fewer scopes, another audience, a shorter life; `act` stays. The new token's session hangs on the presented one's: its
@@ -280,7 +298,12 @@ impl Office {
         let (identity, exchange, kid) = self.narrow(&caller, client.id, asked).await.map_err(refused)?;
         let access_token = self.sign(&kid, &self.claims_of_exchange(&token, &identity, &exchange, now)).await?;
         self.tell_issued(ClientGrant::TokenExchange);
-        Ok(Issued { access_token, expires_at: exchange.expires_at, scope: exchange.terms.scope })
+        Ok(Issued {
+            access_token,
+            expires_at: exchange.expires_at,
+            scope: exchange.terms.scope,
+            whose: Some(Whose::of(identity.session())),
+        })
     }
 
     async fn narrow(&self, caller: &Caller, client: ClientId, asked: Narrowing) -> Result<(Identity, Exchange, String)> {
@@ -384,7 +407,7 @@ impl Office {
         let claims = self.claims(Subject::Client(id), &session.terms, session.id, session.expires_at, now);
         let access_token = self.sign(&kid, &claims).await?;
         self.tell_issued(ClientGrant::ClientCredentials);
-        Ok(Issued { access_token, expires_at: session.expires_at, scope: session.terms.scope })
+        Ok(Issued { access_token, expires_at: session.expires_at, scope: session.terms.scope, whose: None })
     }
 
     /// Renews an own session at the request of the first-party client, as [`Office::refresh`] does.

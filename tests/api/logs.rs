@@ -2,9 +2,12 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::{Office, Program};
+use crate::harness::{Answer, Office, Program, claims_of};
 
-api_tests! { a_line_names_both_and_no_line_holds_a_secret }
+api_tests! {
+    a_line_names_both_and_no_line_holds_a_secret,
+    a_line_of_the_token_endpoint_names_the_client_and_whose_token_it_gave,
+}
 
 fn a_line_names_both_and_no_line_holds_a_secret(office: &Office) {
     let (admin, author) = (office.administrator(), office.author());
@@ -47,5 +50,38 @@ fn a_line_names_both_and_no_line_holds_a_secret(office: &Office) {
     for secret in signatures.chain(secrets) {
         let leak = log.lines().find(|line| line.contains(secret));
         assert!(leak.is_none(), "the log holds a secret: {leak:?}");
+    }
+}
+
+fn a_line_of_the_token_endpoint_names_the_client_and_whose_token_it_gave(office: &Office) {
+    let (admin, editor) = (office.administrator(), office.editor());
+    let client = office.presenter(json!({}));
+    let program = Program::serving(office, &[("ACTAS_LOG_FORMAT", "json")]);
+    let client = client.at(&program.office);
+    let started = client.start(&admin.access_token, &editor.id, &[]).expect(200);
+    let token = started.str("access_token").to_owned();
+    let narrower = client.exchange(&token, &[]).expect(200);
+    let own = client.credentials(&[]).expect(200);
+    client.introspect(&token).expect(200);
+    let log = program.kill();
+
+    let sid = claims_of(&token)["sid"].clone();
+    let line = |answer: &Answer| {
+        let id = answer.header("x-request-id").unwrap();
+        let lines = log.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+        let line = lines.into_iter().find(|line| line["request_id"] == id && line["route"] == "/oauth/token").unwrap();
+        assert_eq!(line["client"], client.id.as_str(), "{line}");
+        line
+    };
+    for answer in [&started, &narrower] {
+        let line = line(answer);
+        assert_eq!((&line["subject"], &line["actor"]), (&json!(editor.id), &json!(admin.id)), "{line}");
+        assert_eq!(line["impersonation_id"], sid, "{line}");
+        assert!(answer.header("actas-actor").is_none(), "the answer to a client is none to an impersonation's token");
+    }
+    let line = line(&own);
+    assert_eq!((&line["subject"], &line["actor"]), (&Value::Null, &Value::Null), "{line}");
+    for secret in [&token, narrower.str("access_token"), own.str("access_token"), &client.secret] {
+        assert!(!log.contains(secret.rsplit('.').next().unwrap()), "the log holds a secret");
     }
 }

@@ -210,7 +210,8 @@ impl Exchange {
         if self.path.starts_with("/v1/") {
             set(header::CACHE_CONTROL, "no-store");
         }
-        if let Some(identity) = self.info.identity()
+        // What the token endpoint gives is no answer to an impersonation's token.
+        if let Some(identity) = self.info.identity().filter(|_| self.path.starts_with("/v1/"))
             && let (Some(subject), Some(actor)) = (identity.subject, identity.actor)
         {
             set(ACTAS_SUBJECT, &subject.to_string());

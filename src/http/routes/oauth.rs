@@ -16,8 +16,9 @@ use crate::http::caller::{Sender, State};
 use crate::http::extract::{Form, Parameters};
 use crate::http::oauth::{OAuthError, answer, authenticate, done, refused};
 use crate::http::problem::{Problem, Result};
+use crate::http::request::{LoggedIdentity, RequestInfo};
 use crate::http::wire::TokenType;
-use crate::service::oauth::{Introspection, Issued, Narrowing, StartByExchange, Targets};
+use crate::service::oauth::{Introspection, Issued, Narrowing, StartByExchange, Targets, Whose};
 
 /// The grant of a token exchange (RFC 8693 §2.1).
 pub const TOKEN_EXCHANGE: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
@@ -148,10 +149,20 @@ async fn issue(state: &State, sender: Sender, request: &HttpRequest, form: Form)
             let asked = Narrowing { scope: scope(&form)?, targets: targets(&form), duration_seconds: None };
             let mut grant = state.office.refresh_by_client(&client, refresh_token, asked, sender.0, now).await?;
             let refresh_token = grant.refresh.take().map(|(token, _)| token.reveal().to_owned());
-            let issued = Issued { access_token: grant.access_token, expires_at: grant.expires_at, scope: grant.session.subject.rights() };
+            let issued = Issued {
+                access_token: grant.access_token,
+                expires_at: grant.expires_at,
+                scope: grant.session.subject.rights(),
+                whose: Some(Whose::of(&grant.session)),
+            };
+            note(request, &client, &issued);
             TokenAnswer { refresh_token, ..token_answer(issued, None, now) }
         }
-        TOKEN_EXCHANGE => exchange(state, &client, &form, &sender, now).await?,
+        TOKEN_EXCHANGE => {
+            let (issued, issued_type) = exchange(state, &client, &form, &sender, now).await?;
+            note(request, &client, &issued);
+            token_answer(issued, Some(issued_type), now)
+        }
         _ => return Err(Error::oauth(OAuthCode::UnsupportedGrantType, "this grant is not known here").into()),
     };
     Ok(answer(&body))
@@ -168,7 +179,15 @@ fn token_answer(issued: Issued, issued_token_type: Option<&'static str>, now: Ti
     }
 }
 
-async fn exchange(state: &State, client: &Client, form: &Parameters, sender: &Sender, now: Time) -> Result<TokenAnswer> {
+/// Tells the log whose token was given, beside to which client.
+fn note(request: &HttpRequest, client: &Client, issued: &Issued) {
+    let Some(Whose { subject, actor, impersonation }) = issued.whose else { return };
+    let client = Some(client.id).filter(|client| !client.is_first_party());
+    let identity = LoggedIdentity { subject: Some(subject), client, actor, impersonation_id: impersonation };
+    RequestInfo::of(request).identify(identity);
+}
+
+async fn exchange(state: &State, client: &Client, form: &Parameters, sender: &Sender, now: Time) -> Result<(Issued, &'static str)> {
     let subject_token = form.require("subject_token")?;
     let subject_type = form.require("subject_token_type")?;
     let actor_token = match (form.get("actor_token"), form.get("actor_token_type")) {
@@ -209,7 +228,7 @@ async fn exchange(state: &State, client: &Client, form: &Parameters, sender: &Se
         }
         _ => return Err(invalid_request(format!("subject_token_type: must be {ACCESS_TOKEN} or {USER_ID}"))),
     };
-    Ok(token_answer(issued, Some(issued_type), now))
+    Ok((issued, issued_type))
 }
 
 fn scope(form: &Parameters) -> Result<Option<Scope>> {
@@ -222,7 +241,8 @@ fn targets(form: &Parameters) -> Targets {
 }
 
 fn duration(form: &Parameters) -> Result<Option<u32>> {
-    let seconds = form.get("requested_duration").map(|text| text.parse().ok().filter(|seconds| *seconds > 0));
+    let parse = |text: &str| text.parse().ok().filter(|seconds| *seconds > 0 && text.bytes().all(|b| b.is_ascii_digit()));
+    let seconds = form.get("requested_duration").map(parse);
     seconds.map(|seconds| seconds.ok_or_else(|| invalid_request("requested_duration: must be whole seconds, 1 or more"))).transpose()
 }
 
