@@ -135,11 +135,13 @@ impl Office {
     pub async fn admit(&self, presented: Presented, requirements: Requirements, now: Time, request_id: Option<String>) -> Result<Caller> {
         let Presented { token } = presented;
         let idle = self.settings.impersonation_idle;
-        if token.claims.has_row_of_its_own() && token.is_expired(now) {
+        let mut holder = match self.look(&token).await {
             // Its row may have been swept by now, and this is the better answer.
-            return Err(token_expired());
-        }
-        let mut holder = self.look(&token).await?;
+            Err(error) if error.code() == Code::InvalidToken && token.claims.has_row_of_its_own() && token.is_expired(now) => {
+                return Err(token_expired());
+            }
+            found => found?,
+        };
         if let Holder::User { session, .. } = &holder
             && let Standing::MustEnd(_) = session.standing(now, idle)
         {
@@ -152,7 +154,7 @@ impl Office {
                 if let Standing::Over(cause) | Standing::MustEnd(cause) = session.standing(now, idle) {
                     return Err(ending::over(&session, cause));
                 }
-                check_token(&token, &session, exchange.as_deref(), now)?;
+                check_token(&token, exchange.as_deref(), now)?;
                 self.touch(&session, now).await;
                 let identity = identity(*session, exchange);
                 operation::permit(&identity, &requirements)?;
@@ -236,7 +238,7 @@ impl Office {
             tx.ctx.by = By::Request(Box::new(identity((*session).clone(), exchange.clone())));
             match standing {
                 Standing::Live => {
-                    if let Err(error) = check_token(&token, &session, exchange.as_deref(), now) {
+                    if let Err(error) = check_token(&token, exchange.as_deref(), now) {
                         return Ok(Checked::Over(error));
                     }
                     operation::permit(tx.ctx.identity()?, &requirements)?;
@@ -330,14 +332,13 @@ pub(super) fn identity(session: Session, exchange: Option<Box<Exchange>>) -> Ide
     }
 }
 
-/// Whether a token still counts whose session does: its own time, and its own row where it has one.
-pub(super) fn check_token(token: &Verified, session: &Session, exchange: Option<&Exchange>, now: Time) -> Result<()> {
-    match exchange {
-        Some(exchange) => check_standing(exchange.standing(now)),
-        // An impersonation's row is exact; its token counts whole seconds.
-        None if session.acting_as().is_none() && token.is_expired(now) => Err(token_expired()),
-        None => Ok(()),
+/// Whether a token still counts whose session does: its own time, and its own row where it has one. The rows of impersonations and of narrower tokens are exact,
+/// and end no later than their tokens say: a token that says less was not made for its row.
+pub(super) fn check_token(token: &Verified, exchange: Option<&Exchange>, now: Time) -> Result<()> {
+    if token.is_expired(now) {
+        return Err(token_expired());
     }
+    exchange.map_or(Ok(()), |exchange| check_standing(exchange.standing(now)))
 }
 
 /// # Errors

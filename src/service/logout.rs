@@ -60,6 +60,8 @@ impl Office {
                         Ok(Outcome::Refused(ending::over(&session, cause)))
                     }
                 },
+                // Its row ends no later than it says: it was not made for this one.
+                Kind::Impersonation(_) if standing == Standing::Live && token.is_expired(now) => Ok(Outcome::Refused(token_expired())),
                 Kind::Impersonation(acting) => leave(tx, &session, acting, standing, verifier.as_deref()),
             }
         });

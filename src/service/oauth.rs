@@ -483,7 +483,7 @@ impl Office {
         let known = match holder {
             Holder::User { session, exchange } => {
                 let is_live = session.standing(now, self.settings.impersonation_idle) == Standing::Live
-                    && check_token(&token, &session, exchange.as_deref(), now).is_ok();
+                    && check_token(&token, exchange.as_deref(), now).is_ok();
                 let mode = session.acting_as().map(|acting| acting.grant.mode);
                 is_live.then(|| (identity(*session, exchange).subject().rights(), mode))
             }
@@ -531,7 +531,7 @@ impl Office {
                         ending::end_exchange(tx, &exchange, EndCause::Revoked)
                     }
                     Some(_) => Ok(()),
-                    None if check_token(&token, &session, None, now).is_err() => Ok(()),
+                    None if session.acting_as().is_none() && token.is_expired(now) => Ok(()),
                     None => revoke_session(tx, &session, idle),
                 }
             }

@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::oauth_exchange::narrowed;
-use crate::harness::{BILLING, Office, claims_of};
+use crate::harness::{BILLING, Forger, Office, claims_of};
 
 api_tests! {
     a_narrower_token_makes_no_account_that_may_do_more_than_it,
@@ -14,6 +14,7 @@ api_tests! {
     a_token_of_no_use_makes_nobody_forget_a_key,
     a_request_names_few_audiences_and_has_few_parameters,
     refreshing_gives_no_narrower_token_and_says_so,
+    a_token_that_ends_before_its_row_was_not_made_for_it,
 }
 
 fn a_narrower_token_makes_no_account_that_may_do_more_than_it(office: &Office) {
@@ -126,7 +127,7 @@ fn a_token_of_no_use_makes_nobody_forget_a_key(office: &Office) {
     office.db_execute("DELETE FROM exchanged_sessions").unwrap();
     let kid = office.anonymous().get("/.well-known/jwks.json").expect(200).str("keys/0/kid").to_owned();
     for _ in 0..3 {
-        office.anonymous().with_token(&spent).get("/v1/me").problem(401, "invalid_token");
+        office.anonymous().with_token(&spent).get("/v1/me").problem(401, "token_expired");
         assert_eq!(office.anonymous().get("/.well-known/jwks.json").expect(200).str("keys/0/kid"), kid);
         author.get("/v1/me").expect(200);
     }
@@ -140,6 +141,29 @@ fn a_request_names_few_audiences_and_has_few_parameters(office: &Office) {
     let names: Vec<String> = (0..101).map(|number| format!("p{number}")).collect();
     let many: Vec<(&str, &str)> = names.iter().map(|name| (name.as_str(), "")).collect();
     public.bare("/oauth/token", &many).send().oauth(400, "invalid_request");
+}
+
+fn a_token_that_ends_before_its_row_was_not_made_for_it(office: &Office) {
+    let (admin, editor, forger) = (office.administrator(), office.editor(), Forger::of(office));
+    let client = office.presenter(json!({}));
+    let acting = office.impersonate(&admin, &editor);
+    let narrower = narrowed(&client, &acting.access_token, &[]);
+    for token in [&acting.access_token, &narrower] {
+        for exp in [0, -1, office.now().timestamp()] {
+            let past = forger.with_claims(token, |claims| claims["exp"] = json!(exp));
+            let holder = office.anonymous().with_token(&past);
+            holder.get("/v1/me").problem(401, "token_expired");
+            holder.post("/v1/articles", json!({ "title": "x", "abstract": "", "body": "" })).problem(401, "token_expired");
+            client.finds_inactive(&past);
+            client.exchange(&past, &[]).oauth(400, "invalid_request");
+        }
+    }
+    let past = forger.with_claims(&acting.access_token, |claims| claims["exp"] = json!(0));
+    office.anonymous().with_token(&past).post_empty("/v1/auth/logout").problem(401, "token_expired");
+    // What was truly made for it goes on, and after its time still leads back.
+    acting.get("/v1/me").expect(200);
+    office.advance(1801);
+    assert_eq!(acting.log_out().expect(200).str("access_token"), admin.access_token);
 }
 
 fn refreshing_gives_no_narrower_token_and_says_so(office: &Office) {
