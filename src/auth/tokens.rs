@@ -129,6 +129,8 @@ pub struct Verified {
     /// Header and payload exactly as received: all that has to be kept to make the same token again ([`Tokens::resign`]).
     /// Worth nothing without the signature.
     pub signing_input: String,
+    /// Whether our audience is among its own.
+    pub is_for_us: bool,
 }
 
 impl Verified {
@@ -276,7 +278,7 @@ impl Tokens {
     /// As [`Tokens::verify_for_anyone`], and for another audience (RFC 7519 §4.1.3).
     pub fn verify(&self, token: &str, now: Time) -> Result<Verified, Unverified> {
         let verified = self.verify_for_anyone(token, now)?;
-        if verified.claims.is_for(&self.audience) { Ok(verified) } else { refused("aud") }
+        if verified.is_for_us { Ok(verified) } else { refused("aud") }
     }
 
     /// Checks that `token` is an access token that this service made, whomever it is for, and reads it. For the endpoints at which tokens are presented that are
@@ -317,7 +319,8 @@ impl Tokens {
         if claims.nbf > latest || claims.iat > latest {
             return refused("not valid yet");
         }
-        Ok(Verified { claims, kid: key.kid.clone(), signing_input: signing_input.to_owned() })
+        let is_for_us = claims.is_for(&self.audience);
+        Ok(Verified { claims, kid: key.kid.clone(), signing_input: signing_input.to_owned(), is_for_us })
     }
 
     /// The key that a token's header names: looked up among ours, and never anything else than a name. The header has no say
@@ -623,7 +626,7 @@ mod tests {
     fn a_recorded_token_is_signed_again_byte_for_byte() {
         let bench = Bench::new();
         let token = bench.sign();
-        let Verified { kid, signing_input, claims } = bench.verify(&token).unwrap();
+        let Verified { kid, signing_input, claims, .. } = bench.verify(&token).unwrap();
         let (sub, sid) = (claims.user().unwrap(), claims.sid);
         assert_eq!(bench.tokens.resign(&kid, &signing_input, sub, sid).unwrap(), token);
 
@@ -646,7 +649,7 @@ mod tests {
         let bench = Bench::with(Algorithm::Rs256);
         let token = bench.sign();
         assert_eq!(token, bench.sign(), "the way back needs it");
-        let Verified { kid, signing_input, claims } = bench.verify(&token).unwrap();
+        let Verified { kid, signing_input, claims, .. } = bench.verify(&token).unwrap();
         assert_eq!((&kid, &claims), (&bench.key.kid, &bench.claims));
         assert_eq!(bench.tokens.resign(&kid, &signing_input, bench.claims.user().unwrap(), claims.sid).unwrap(), token);
         let header: Value = serde_json::from_slice(&decode(token.split('.').next().unwrap()).unwrap()).unwrap();

@@ -318,7 +318,8 @@ pub(super) fn find_holder(conn: &mut Conn, token: &Verified, lock: Lock) -> Resu
         }
     };
     let terms = exchange.as_ref().map(|exchange| &exchange.terms).or(session.terms.as_ref());
-    if !terms.map_or(claims.client_id.is_first_party(), agrees) {
+    // What the token endpoint did not give is the first-party client's, and for Actas.
+    if !terms.map_or(claims.client_id.is_first_party() && token.is_for_us, agrees) {
         return Err(invalid_token());
     }
     Ok(Holder::User { session: Box::new(session), exchange: exchange.map(Box::new) })

@@ -15,6 +15,7 @@ api_tests! {
     a_request_names_few_audiences_and_has_few_parameters,
     refreshing_gives_no_narrower_token_and_says_so,
     a_token_that_ends_before_its_row_was_not_made_for_it,
+    a_logins_token_for_others_was_never_made,
 }
 
 fn a_narrower_token_makes_no_account_that_may_do_more_than_it(office: &Office) {
@@ -164,6 +165,23 @@ fn a_token_that_ends_before_its_row_was_not_made_for_it(office: &Office) {
     acting.get("/v1/me").expect(200);
     office.advance(1801);
     assert_eq!(acting.log_out().expect(200).str("access_token"), admin.access_token);
+}
+
+fn a_logins_token_for_others_was_never_made(office: &Office) {
+    let (admin, editor, forger) = (office.administrator(), office.editor(), Forger::of(office));
+    office.change_client("actas", json!({ "audiences": [BILLING] }));
+    let client = office.presenter(json!({}));
+    let acting = office.impersonate(&admin, &editor);
+    for token in [&admin.access_token, &acting.access_token] {
+        let other = forger.with_claims(token, |claims| claims["aud"] = json!(BILLING));
+        office.anonymous().with_token(&other).post_empty("/v1/auth/logout").problem(401, "invalid_token");
+        for who in [&client, &office.first_party()] {
+            who.exchange(&other, &[("audience", BILLING)]).oauth(400, "invalid_request");
+        }
+        client.finds_inactive(&other);
+        office.first_party().revoke(&other).expect(200);
+        office.anonymous().with_token(token).get("/v1/me").expect(200);
+    }
 }
 
 fn refreshing_gives_no_narrower_token_and_says_so(office: &Office) {
