@@ -161,6 +161,7 @@ impl Office {
                 By::Request(Box::new(identity))
             }
             Holder::Client(session) => {
+                check_token(&token, None, now)?;
                 check_standing(session.standing(now))?;
                 let client = ClientPrincipal { id: session.terms.client, name: session.name, scope: session.terms.scope };
                 operation::permit_client(&client, &requirements)?;

@@ -487,7 +487,10 @@ impl Office {
                 let mode = session.acting_as().map(|acting| acting.grant.mode);
                 is_live.then(|| (identity(*session, exchange).subject().rights(), mode))
             }
-            Holder::Client(session) => (session.standing(now) == TokenStanding::Live).then_some((session.terms.scope, None)),
+            Holder::Client(session) => {
+                let is_live = session.standing(now) == TokenStanding::Live && !token.is_expired(now);
+                is_live.then_some((session.terms.scope, None))
+            }
         };
         Ok(known.map(|(scope, mode)| Introspection { claims: token.claims, scope, mode }))
     }
@@ -527,6 +530,8 @@ impl Office {
             Holder::User { session, exchange } => {
                 tx.ctx.by = By::Request(Box::new(identity((*session).clone(), exchange.clone())));
                 match exchange {
+                    // Over with the session on which it hangs: nothing is written under that any more.
+                    Some(_) if session.standing(now, idle) != Standing::Live => Ok(()),
                     Some(exchange) if check_standing(exchange.standing(now)).is_ok() => {
                         ending::end_exchange(tx, &exchange, EndCause::Revoked)
                     }

@@ -16,6 +16,7 @@ api_tests! {
     refreshing_gives_no_narrower_token_and_says_so,
     a_token_that_ends_before_its_row_was_not_made_for_it,
     a_logins_token_for_others_was_never_made,
+    nothing_is_written_under_what_is_over,
 }
 
 fn a_narrower_token_makes_no_account_that_may_do_more_than_it(office: &Office) {
@@ -159,6 +160,11 @@ fn a_token_that_ends_before_its_row_was_not_made_for_it(office: &Office) {
             client.exchange(&past, &[]).oauth(400, "invalid_request");
         }
     }
+    let own = client.credentials(&[("audience", "actas"), ("scope", "users:read")]).expect(200).str("access_token").to_owned();
+    office.anonymous().with_token(&own).get("/v1/users").expect(200);
+    let past = forger.with_claims(&own, |claims| claims["exp"] = json!(0));
+    office.anonymous().with_token(&past).get("/v1/users").problem(401, "token_expired");
+    client.finds_inactive(&past);
     let past = forger.with_claims(&acting.access_token, |claims| claims["exp"] = json!(0));
     office.anonymous().with_token(&past).post_empty("/v1/auth/logout").problem(401, "token_expired");
     // What was truly made for it goes on, and after its time still leads back.
@@ -182,6 +188,18 @@ fn a_logins_token_for_others_was_never_made(office: &Office) {
         office.first_party().revoke(&other).expect(200);
         office.anonymous().with_token(token).get("/v1/me").expect(200);
     }
+}
+
+fn nothing_is_written_under_what_is_over(office: &Office) {
+    let (admin, editor, public) = (office.administrator(), office.editor(), office.first_party());
+    let acting = office.impersonate(&admin, &editor);
+    let narrower = narrowed(&public, &acting.access_token, &[]);
+    acting.log_out().expect(200);
+    let written = office.db_count("SELECT count(*) FROM entries");
+    public.revoke(&narrower).expect(200);
+    office.anonymous().with_token(&narrower).post_empty("/v1/auth/logout").problem(401, "impersonation_ended");
+    public.exchange(&narrower, &[]).oauth(400, "invalid_request");
+    assert_eq!(office.db_count("SELECT count(*) FROM entries"), written);
 }
 
 fn refreshing_gives_no_narrower_token_and_says_so(office: &Office) {
