@@ -52,7 +52,7 @@ misused() {
 url=${ACT_AS_URL:-http://localhost:8080}
 email=${ACT_AS_EMAIL:-}
 password=${ACT_AS_PASSWORD:-}
-password_file='' as='' reason='' ticket='' mode=full duration='' method='' path='' data=''
+password_file='' as='' reason='' ticket='' mode='' duration='' method='' path='' data=''
 # The command has no business with it.
 unset ACT_AS_PASSWORD
 
@@ -175,7 +175,8 @@ verifier=$(head -c 32 /dev/urandom | base64url)
 export verifier
 challenge=$(printf %b "$(printf %s "$verifier" | sha256 | cut -c 1-64 | sed 's/../\\x&/g')" | base64url)
 jq --null-input --arg reason "$reason" --arg ticket "$ticket" --arg mode "$mode" --arg duration "$duration" --arg challenge "$challenge" \
-    '{reason: $reason, mode: $mode, restore_challenge: $challenge}
+    '{reason: $reason, restore_challenge: $challenge}
+        + if $mode == "" then {} else {mode: $mode} end
         + if $ticket == "" then {} else {ticket: $ticket} end
         + if $duration == "" then {} else {duration_seconds: ($duration | tonumber)} end' >"$work/body"
 request POST "/v1/users/$subject/impersonate" "$own" "$work/body" || exit 1

@@ -14,6 +14,11 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use crate::domain::impersonation::Mode;
+use crate::domain::policy::{Pins, PolicyChange, RefusedOperation, TicketPattern};
+use crate::domain::role::Role;
+use crate::domain::text::Reason;
+
 use parse::{list, number, one_of, parse_claim, parse_key, parse_network, parse_origin, parse_public_url, seconds};
 use reader::Reader;
 pub use reader::{ConfigError, Environment};
@@ -111,23 +116,11 @@ pub enum SigningAlgorithm {
     Rs256,
 }
 
-/// Impersonation. Times are in seconds.
+/// Impersonation.
 #[derive(Debug, Clone)]
 pub struct ImpersonationConfig {
-    /// Never longer than `max`.
-    pub ttl: u32,
-    pub max: u32,
-    /// 0 is off.
-    pub idle: u32,
-    pub reason: ReasonRule,
-    pub require_restore_proof: bool,
-}
-
-/// Whether a start must give a reason.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ReasonRule {
-    Required,
-    Optional,
+    /// What is set of the policy here, and can't be changed by the API.
+    pub pins: Pins,
 }
 
 /// Logging in.
@@ -300,29 +293,59 @@ impl SigningSettings {
 
 impl ImpersonationSettings {
     fn read(&self, reader: &mut Reader<'_>) -> Option<ImpersonationConfig> {
-        let ttl_is_chosen = reader.is_chosen(&Self::IMPERSONATION_TTL_SECONDS, &self.impersonation_ttl_seconds);
-        let ttl = reader.required(&Self::IMPERSONATION_TTL_SECONDS, &self.impersonation_ttl_seconds, number(1, DAY));
-        let max = reader.required(&Self::IMPERSONATION_MAX_SECONDS, &self.impersonation_max_seconds, number(1, DAY));
-        let idle = reader.required(&Self::IMPERSONATION_IDLE_SECONDS, &self.impersonation_idle_seconds, number(0, DAY));
-        let reason = reader.required(
-            &Self::IMPERSONATION_REASON,
-            &self.impersonation_reason,
-            one_of(&[("required", ReasonRule::Required), ("optional", ReasonRule::Optional)]),
-        );
-        let require_restore_proof =
-            reader.required(&Self::REQUIRE_RESTORE_PROOF, &self.require_restore_proof, one_of(&[("true", true), ("false", false)]));
-        let (mut ttl, max) = (ttl?, max?);
-        if ttl > max {
-            if ttl_is_chosen {
-                reader.mistake(
-                    &Self::IMPERSONATION_TTL_SECONDS,
-                    &format!("must not be longer than ACTAS_IMPERSONATION_MAX_SECONDS, which is {max}; it is {ttl}"),
-                );
-            }
-            // A shorter maximum alone is a whole choice: the usual duration follows it.
-            ttl = max;
+        let boolean = || one_of(&[("true", true), ("false", false)]);
+        let role = |text: &str| Role::parse(text).ok_or_else(|| "must be roles such as `support,editor`, separated by commas".to_owned());
+        let operation = |text: &str| {
+            let wrong = "must be operationIds that may run under impersonation, or such as `article.accept`, separated by commas";
+            RefusedOperation::parse(text).ok_or_else(|| wrong.to_owned())
+        };
+        let modes = [("full", Mode::Full), ("read_only", Mode::ReadOnly)];
+        let ttl = reader.optional(&Self::IMPERSONATION_TTL_SECONDS, &self.impersonation_ttl_seconds, number(1, DAY));
+        let max = reader.optional(&Self::IMPERSONATION_MAX_SECONDS, &self.impersonation_max_seconds, number(1, DAY));
+        let idle = reader.optional(&Self::IMPERSONATION_IDLE_SECONDS, &self.impersonation_idle_seconds, number(0, DAY));
+        let reason = one_of(&[("required", true), ("optional", false)]);
+        let reason = reader.optional(&Self::IMPERSONATION_REASON, &self.impersonation_reason, reason);
+        let reason_length = number(1, 500);
+        let reason_length = reader.optional(&Self::IMPERSONATION_REASON_MIN_LENGTH, &self.impersonation_reason_min_length, reason_length);
+        let ticket = one_of(&[("required", true), ("optional", false)]);
+        let ticket = reader.optional(&Self::IMPERSONATION_TICKET, &self.impersonation_ticket, ticket);
+        let pattern = |text: &str| TicketPattern::parse(text).map_err(|error| error.detail);
+        let pattern = reader.optional(&Self::IMPERSONATION_TICKET_PATTERN, &self.impersonation_ticket_pattern, pattern);
+        let proof = reader.optional(&Self::REQUIRE_RESTORE_PROOF, &self.require_restore_proof, boolean());
+        let mode = reader.optional(&Self::IMPERSONATION_MODE, &self.impersonation_mode, one_of(&modes));
+        let read_only = reader.optional(&Self::IMPERSONATION_READ_ONLY_ROLES, &self.impersonation_read_only_roles, list(role));
+        let protected = reader.optional(&Self::IMPERSONATION_PROTECTED_ROLES, &self.impersonation_protected_roles, list(role));
+        let live = reader.optional(&Self::IMPERSONATION_MAX_LIVE, &self.impersonation_max_live, number(0, 10_000));
+        let starts = reader.optional(&Self::IMPERSONATION_STARTS_PER_HOUR, &self.impersonation_starts_per_hour, number(0, 10_000));
+        let refused = reader.optional(&Self::IMPERSONATION_REFUSED_OPERATIONS, &self.impersonation_refused_operations, list(operation));
+        let freeze = |text: &str| Reason::parse(text).map_err(|error| error.detail);
+        let freeze = reader.optional(&Self::IMPERSONATION_FREEZE, &self.impersonation_freeze, freeze);
+        // A shorter maximum alone is a whole choice: the usual duration follows it.
+        if let (Some(Some(ttl)), Some(Some(max))) = (ttl, max)
+            && ttl > max
+        {
+            reader.mistake(
+                &Self::IMPERSONATION_TTL_SECONDS,
+                &format!("must not be longer than ACTAS_IMPERSONATION_MAX_SECONDS, which is {max}; it is {ttl}"),
+            );
         }
-        Some(ImpersonationConfig { ttl, max, idle: idle?, reason: reason?, require_restore_proof: require_restore_proof? })
+        let change = PolicyChange {
+            reason_required: reason?,
+            reason_min_length: reason_length?,
+            ticket_required: ticket?,
+            ticket_pattern: pattern?.map(Some),
+            default_duration_seconds: ttl?,
+            max_duration_seconds: max?,
+            idle_seconds: idle?,
+            restore_proof_required: proof?,
+            default_mode: mode?,
+            read_only_roles: read_only?,
+            protected_roles: protected?,
+            max_live_per_actor: live?,
+            max_starts_per_hour: starts?,
+            refused_operations: refused?,
+        };
+        Some(ImpersonationConfig { pins: Pins { change, freeze: freeze? } })
     }
 }
 

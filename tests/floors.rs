@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 const FLOORS: &[(&str, &[&str])] = &[
     ("domain", &[]),
     ("clock", &["domain"]),
-    ("config", &[]),
+    ("config", &["domain"]),
     ("logging", &["config"]),
     ("auth", &["domain"]),
     ("store", &["domain"]),

@@ -19,7 +19,7 @@ use super::keys::{Algorithm, SigningKey, is_kid};
 use crate::domain::Time;
 use crate::domain::client::{Audience, ClientId};
 use crate::domain::error::{Code, Error, Result};
-use crate::domain::ids::{SessionId, UserId};
+use crate::domain::ids::{ArticleId, SessionId, UserId};
 
 /// The longest token that is looked at. Ours have about 700 bytes, 1,000 with RSA.
 const MAX_TOKEN_BYTES: usize = 8 * 1024;
@@ -56,12 +56,33 @@ pub struct AccessClaims {
     /// which reach as far as the user does.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub scope: Option<String>,
+    /// The resources to which an impersonation reaches that was started for some alone (RFC 9396 §9.1), for others to read: Actas itself goes by the session's
+    /// row.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub authorization_details: Option<Vec<AuthorizationDetail>>,
     /// In a token that was exchanged for another: the own session or the impersonation on which `sid` hangs.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub root_sid: Option<SessionId>,
     /// The actor, under impersonation and only then (RFC 8693 §4.1).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub act: Option<Actor>,
+}
+
+/// One resource to which a token reaches (RFC 9396 §2).
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct AuthorizationDetail {
+    pub r#type: &'static str,
+    pub identifier: String,
+}
+
+impl AuthorizationDetail {
+    /// The kind of resource that there is.
+    pub const ARTICLE: &'static str = "article";
+
+    /// An article.
+    pub fn article(id: ArticleId) -> Self {
+        Self { r#type: Self::ARTICLE, identifier: id.to_string() }
+    }
 }
 
 /// The claim `act`: the person really at the keyboard.
@@ -363,6 +384,7 @@ impl Tokens {
             jti: text(&claims, "jti")?.to_owned(),
             sid: session(&claims, "sid")?,
             scope: scope(&claims)?,
+            authorization_details: authorization_details(&claims)?,
             root_sid: claims.contains_key("root_sid").then(|| session(&claims, "root_sid")).transpose()?,
             act,
         })
@@ -395,6 +417,21 @@ fn scope(claims: &Map<String, Value>) -> Result<Option<String>, TokenError> {
         None => Ok(None),
         Some(Value::String(scope)) => Ok(Some(scope.clone())),
         Some(_) => refused("scope"),
+    }
+}
+
+/// `authorization_details`, which may be absent, but not `null` or anything that we don't write.
+fn authorization_details(claims: &Map<String, Value>) -> Result<Option<Vec<AuthorizationDetail>>, TokenError> {
+    let refused = TokenError { reason: "authorization_details" };
+    let detail = |value: &Value| {
+        let object = value.as_object().filter(|object| object.len() == 2)?;
+        let is_article = object.get("type").and_then(Value::as_str) == Some(AuthorizationDetail::ARTICLE);
+        object.get("identifier").and_then(Value::as_str).filter(|_| is_article).and_then(ArticleId::parse).map(AuthorizationDetail::article)
+    };
+    match claims.get("authorization_details") {
+        None => Ok(None),
+        Some(Value::Array(details)) => details.iter().map(detail).collect::<Option<Vec<_>>>().map(Some).ok_or(refused),
+        Some(_) => Err(refused),
     }
 }
 
@@ -550,6 +587,7 @@ mod tests {
                 jti: "019aa0f0-0000-7000-8000-0000000000aa".to_owned(),
                 sid: SessionId::new(at(0)),
                 scope: None,
+                authorization_details: None,
                 root_sid: None,
                 act: None,
             };

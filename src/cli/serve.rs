@@ -14,7 +14,7 @@ use crate::auth::keys::{Algorithm, KeyEncryptionKey};
 use crate::auth::limiter::Limiter;
 use crate::auth::passwords::Passwords;
 use crate::clock::Clock;
-use crate::config::{self, Config, DatabaseConfig, DatabaseUrl, Environment, HostPort, ListenConfig, ReasonRule, SigningAlgorithm};
+use crate::config::{self, Config, DatabaseConfig, DatabaseUrl, Environment, HostPort, ListenConfig, SigningAlgorithm};
 use crate::domain::Time;
 use crate::domain::error::Error;
 use crate::http::app::{self, Scope};
@@ -27,6 +27,7 @@ use crate::http::request::Limits;
 use crate::http::server::{self, ServerSettings};
 use crate::logging;
 use crate::service::database::{Db, Options, migrate};
+use crate::service::policy::Policies;
 use crate::service::{Event, Observer, Office, Settings, clients, keys, users};
 
 /// How often sessions whose time is over get their entries.
@@ -186,7 +187,7 @@ pub fn open_office(config: &Config, db: Db, now: Time, observer: Observer) -> Re
     clients::ensure_first_party(&db, now)?;
     let login = &config.login;
     let passwords = Passwords::new(login.bcrypt_cost, login.hashing_threads, login.hashing_queue).map_err(Error::internal)?;
-    let impersonation = &config.impersonation;
+    let policies = Arc::new(Policies::open(&db, config.impersonation.pins.clone(), now)?);
     let settings = Settings {
         issuer: tokens.issuer.clone(),
         audience: tokens.audience.clone(),
@@ -194,14 +195,9 @@ pub fn open_office(config: &Config, db: Db, now: Time, observer: Observer) -> Re
         access_token_ttl: tokens.access_ttl,
         refresh_token_ttl: tokens.refresh_ttl,
         refresh_grace: tokens.refresh_grace,
-        impersonation_ttl: impersonation.ttl,
-        impersonation_max: impersonation.max,
-        impersonation_idle: impersonation.idle,
-        reason_required: impersonation.reason == ReasonRule::Required,
-        restore_proof_required: impersonation.require_restore_proof,
     };
     let limiter = Limiter::new(login.failures_per_minute);
-    Ok(Office { db, tokens: signing, key_encryption: encryption, refresh_key, passwords, limiter, settings, observer })
+    Ok(Office { db, tokens: signing, key_encryption: encryption, refresh_key, passwords, limiter, settings, policies, observer })
 }
 
 /// Opens the database and the sockets, and is ready to run.
@@ -302,6 +298,7 @@ pub fn observer(metrics: &Arc<Metrics>) -> Observer {
         Event::ImpersonationStarted(mode) => metrics.impersonation_started(*mode),
         Event::ImpersonationRefused(reason) => metrics.impersonation_refused([*reason]),
         Event::ImpersonationEnded(cause) => metrics.impersonation_ended(*cause),
+        Event::ImpersonationTried(is_allowed) => metrics.impersonation_tried(*is_allowed),
         Event::TokenIssued(grant) => metrics.token_issued(*grant),
     })
 }

@@ -115,16 +115,34 @@ settings! {
 }
 
 settings! {
-    /// Impersonation.
+    /// Impersonation: each of these pins what the policy says, which then can't be changed by the API.
     pub struct ImpersonationSettings ("Impersonation") {
-        impersonation_ttl_seconds: IMPERSONATION_TTL_SECONDS <"SECONDS"> = Value("1800"),
+        impersonation_ttl_seconds: IMPERSONATION_TTL_SECONDS <"SECONDS"> = Described("the policy's, 1800 at first"),
             "How long an impersonation lasts that names no duration, 1 to IMPERSONATION_MAX_SECONDS";
-        impersonation_max_seconds: IMPERSONATION_MAX_SECONDS <"SECONDS"> = Value("3600"), "The longest duration to ask for, 1 to 86400 (a day)";
-        impersonation_idle_seconds: IMPERSONATION_IDLE_SECONDS <"SECONDS"> = Value("900"),
+        impersonation_max_seconds: IMPERSONATION_MAX_SECONDS <"SECONDS"> = Described("the policy's, 3600 at first"),
+            "The longest duration to ask for, 1 to 86400 (a day)";
+        impersonation_idle_seconds: IMPERSONATION_IDLE_SECONDS <"SECONDS"> = Described("the policy's, 900 at first"),
             "How long an impersonation may go unused before it ends, up to 86400 (a day); 0 is off";
-        impersonation_reason: IMPERSONATION_REASON <"required|optional"> = Value("required"), "Whether a start must give a reason";
+        impersonation_reason: IMPERSONATION_REASON <"required|optional"> = Described("the policy's, required at first"), "Whether a start must give a reason";
+        impersonation_reason_min_length: IMPERSONATION_REASON_MIN_LENGTH <"COUNT"> = Described("the policy's, 1 at first"),
+            "How many characters a reason has at least, 1 to 500";
+        impersonation_ticket: IMPERSONATION_TICKET <"required|optional"> = Described("the policy's, optional at first"), "Whether a start must name a ticket";
+        impersonation_ticket_pattern: IMPERSONATION_TICKET_PATTERN <"REGEX"> = Described("the policy's, none at first"),
+            "What a ticket must look like as a whole, such as `HELP-[0-9]+`";
         #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true")]
-        require_restore_proof: REQUIRE_RESTORE_PROOF <"true|false"> = Value("false"), "Whether a start must carry a restore challenge";
+        require_restore_proof: REQUIRE_RESTORE_PROOF <"true|false"> = Described("the policy's, false at first"), "Whether a start must carry a restore challenge";
+        impersonation_mode: IMPERSONATION_MODE <"full|read_only"> = Described("the policy's, full at first"), "The mode of an impersonation that names none";
+        impersonation_read_only_roles: IMPERSONATION_READ_ONLY_ROLES <"ROLE,…"> = Described("the policy's, none at first"), "Actors in these roles may only look";
+        impersonation_protected_roles: IMPERSONATION_PROTECTED_ROLES <"ROLE,…"> = Described("the policy's, none at first"),
+            "Nobody acts as a user in one of these roles";
+        impersonation_max_live: IMPERSONATION_MAX_LIVE <"COUNT"> = Described("the policy's, 0 at first"),
+            "How many impersonations one actor may have at once, up to 10000; 0 is no limit";
+        impersonation_starts_per_hour: IMPERSONATION_STARTS_PER_HOUR <"COUNT"> = Described("the policy's, 0 at first"),
+            "How many impersonations one actor may start within an hour, up to 10000; 0 is no limit";
+        impersonation_refused_operations: IMPERSONATION_REFUSED_OPERATIONS <"NAME,…"> = Described("the policy's, none at first"),
+            "What is refused under impersonation beside what always is: operationIds, or such as `article.accept`";
+        impersonation_freeze: IMPERSONATION_FREEZE <"REASON"> = Described("the policy's, none at first"),
+            "While this is set nobody acts as anybody";
     }
 }
 

@@ -1,5 +1,6 @@
 //! Settings are parsed from an injected environment: the process's own is shared by all tests.
 
+use std::collections::BTreeSet;
 use std::io::Write as _;
 
 use base64::Engine as _;
@@ -7,6 +8,8 @@ use base64::engine::general_purpose::STANDARD;
 use clap::Parser as _;
 
 use super::*;
+use crate::domain::Time;
+use crate::domain::policy::{Policy, PolicySetting, PolicyTerms, StoredPolicy};
 
 #[derive(clap::Parser)]
 struct Serve {
@@ -40,10 +43,11 @@ fn without_any_setting_the_defaults_of_the_contract_hold() {
     assert_eq!(config.tokens.issuer, "http://localhost:8080");
     assert_eq!(config.tokens.audience, "actas");
     assert_eq!((config.tokens.access_ttl, config.tokens.refresh_ttl, config.tokens.refresh_grace), (3600, 14 * 86_400, 10));
-    assert_eq!((config.impersonation.ttl, config.impersonation.max, config.impersonation.idle), (1800, 3600, 900));
+    assert!(config.impersonation.pins.change.settings().is_empty() && config.impersonation.pins.freeze.is_none());
+    let policy = Policy::initial(Time::UNIX_EPOCH).terms;
+    assert_eq!((policy.usual_duration(), policy.max_duration_seconds, policy.idle_seconds), (1800, 3600, 900));
+    assert!(policy.reason_required && !policy.restore_proof_required && !policy.ticket_required);
     assert_eq!(config.signing_algorithm, SigningAlgorithm::EdDsa);
-    assert_eq!(config.impersonation.reason, ReasonRule::Required);
-    assert!(!config.impersonation.require_restore_proof);
     assert_eq!(config.login.bcrypt_cost, 12);
     assert_eq!(config.log.format, LogFormat::Json);
     assert!(config.http.trusted_proxies.is_empty() && config.http.cors.exact.is_empty());
@@ -77,8 +81,9 @@ fn tokens_are_signed_with_one_of_two_algorithms() {
 fn a_flag_wins_over_the_variable() {
     let config = with_flags(&["--bind", "127.0.0.1:1", "--require-restore-proof"], &[("ACTAS_BIND", "127.0.0.1:2")]).unwrap();
     assert_eq!(config.listen.bind.as_str(), "127.0.0.1:1");
-    assert!(config.impersonation.require_restore_proof);
-    assert!(!with_flags(&["--require-restore-proof=false"], &[]).unwrap().impersonation.require_restore_proof);
+    assert_eq!(config.impersonation.pins.change.restore_proof_required, Some(true));
+    let config = with_flags(&["--require-restore-proof=false"], &[]).unwrap();
+    assert_eq!(config.impersonation.pins.change.restore_proof_required, Some(false));
 }
 
 #[test]
@@ -122,9 +127,41 @@ fn a_ttl_accepts_a_second_and_refuses_none() {
 
 #[test]
 fn a_shorter_maximum_shortens_the_usual_impersonation_but_not_a_chosen_one() {
-    assert_eq!(check(&[("ACTAS_IMPERSONATION_MAX_SECONDS", "60")]).unwrap().impersonation.ttl, 60);
+    let pins = check(&[("ACTAS_IMPERSONATION_MAX_SECONDS", "60")]).unwrap().impersonation.pins;
+    assert_eq!(PolicyTerms::default().changed(&pins.change).usual_duration(), 60);
     let found = mistakes(&[("ACTAS_IMPERSONATION_MAX_SECONDS", "60"), ("ACTAS_IMPERSONATION_TTL_SECONDS", "61")]);
     assert_eq!(found, ["ACTAS_IMPERSONATION_TTL_SECONDS must not be longer than ACTAS_IMPERSONATION_MAX_SECONDS, which is 60; it is 61"]);
+}
+
+#[test]
+fn every_setting_of_the_policy_can_be_pinned_and_what_can_t_be_names_its_setting() {
+    let chosen = [
+        ("IMPERSONATION_TTL_SECONDS", "60", "0"),
+        ("IMPERSONATION_MAX_SECONDS", "600", "86401"),
+        ("IMPERSONATION_IDLE_SECONDS", "30", "-1"),
+        ("IMPERSONATION_REASON", "optional", "maybe"),
+        ("IMPERSONATION_REASON_MIN_LENGTH", "10", "0"),
+        ("IMPERSONATION_TICKET", "required", "yes"),
+        ("IMPERSONATION_TICKET_PATTERN", "HELP-[0-9]+", "("),
+        ("REQUIRE_RESTORE_PROOF", "true", "1"),
+        ("IMPERSONATION_MODE", "read_only", "readonly"),
+        ("IMPERSONATION_READ_ONLY_ROLES", "support, administrator", "boss"),
+        ("IMPERSONATION_PROTECTED_ROLES", "author", "author,,editor"),
+        ("IMPERSONATION_MAX_LIVE", "3", "10001"),
+        ("IMPERSONATION_STARTS_PER_HOUR", "20", "x"),
+        ("IMPERSONATION_REFUSED_OPERATIONS", "create_article,article.accept", "log_out"),
+        ("IMPERSONATION_FREEZE", "an incident", "a\u{7}b"),
+    ];
+    let variables: Vec<(String, &str)> = chosen.iter().map(|(name, good, _)| (format!("ACTAS_{name}"), *good)).collect();
+    let variables: Vec<(&str, &str)> = variables.iter().map(|(name, value)| (name.as_str(), *value)).collect();
+    let pins = check(&variables).unwrap().impersonation.pins;
+    let stored = StoredPolicy { terms: PolicyTerms::default(), freeze: None, version: 1, updated_at: Time::UNIX_EPOCH };
+    let policy = Policy::of(stored, &pins);
+    assert_eq!(policy.pinned.iter().copied().collect::<BTreeSet<_>>(), PolicySetting::ALL.iter().copied().collect());
+    for (name, _, bad) in chosen {
+        let found = mistakes(&[(&format!("ACTAS_{name}"), bad)]);
+        assert!(found.len() == 1 && found[0].starts_with(&format!("ACTAS_{name} ")), "{found:?}");
+    }
 }
 
 #[test]

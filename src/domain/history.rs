@@ -9,7 +9,8 @@ use super::client::{Audience, Client, ClientId, ClientTerms};
 use super::error::Reason;
 use super::identity::{By, Ctx};
 use super::ids::{ArticleId, EntryId, SessionId, UserId};
-use super::impersonation::{EndCause, Mode};
+use super::impersonation::{Bounds, EndCause, Mode};
+use super::policy::{PolicyTerms, StoredPolicy};
 use super::session::{Exchange, TokenTerms};
 use super::text::{Comment, Ticket};
 use super::user::{User, UserRef};
@@ -33,6 +34,7 @@ string_enum! {
         Impersonation => "impersonation",
         Key => "key",
         Client => "client",
+        Policy => "policy",
     }
 }
 
@@ -51,6 +53,10 @@ string_enum! {
         ArticleDecisionReverted => "article.decision_reverted",
         ArticlePublished => "article.published",
         ArticleWithdrawn => "article.withdrawn",
+        /// What was done under an impersonation was undone.
+        ArticleChangeUndone => "article.change_undone",
+        /// That an article was deleted under an impersonation was undone.
+        ArticleRestored => "article.restored",
         UserCreated => "user.created",
         UserUpdated => "user.updated",
         UserPasswordChanged => "user.password_changed",
@@ -68,6 +74,10 @@ string_enum! {
         ClientCreated => "client.created",
         ClientUpdated => "client.updated",
         ClientSecretRotated => "client.secret_rotated",
+        PolicyCreated => "policy.created",
+        PolicyUpdated => "policy.updated",
+        PolicyFrozen => "policy.frozen",
+        PolicyUnfrozen => "policy.unfrozen",
     }
 }
 
@@ -103,7 +113,7 @@ impl EntryAction {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Resource {
     pub r#type: ResourceType,
-    /// A UUID; for a key, its `kid`; for the first-party client, `actas`.
+    /// A UUID; for a key, its `kid`; for the first-party client, `actas`; for the policy, `policy`.
     pub id: String,
     /// The version that an article's or a user's row has after the change; none for everything else.
     pub version: Option<i64>,
@@ -115,6 +125,12 @@ pub struct Change {
     pub from: Value,
     pub to: Value,
 }
+
+/// The member of an entry's changes that names the entry which it undoes.
+pub const UNDOES: &str = "undoes";
+
+/// What the policy is called as a resource.
+const POLICY_ID: &str = "policy";
 
 /// How a field of something is read for the history.
 type Read<T> = fn(&T) -> Value;
@@ -176,6 +192,22 @@ impl Changes {
             ("presenters", |terms| terms.presenters.iter().map(ToString::to_string).collect()),
         ];
         fields.iter().fold(Self::none(), |changes, (name, read)| changes.field(name, value(before, *read), value(Some(after), *read)))
+    }
+
+    /// How the policy differs before and after; `None` where there is none yet.
+    fn of_policy(before: Option<&PolicyTerms>, after: &PolicyTerms) -> Self {
+        let value = |terms: Option<&PolicyTerms>| terms.and_then(|terms| serde_json::to_value(terms).ok()).unwrap_or(Value::Null);
+        let (before, after) = (value(before), value(Some(after)));
+        let fields = after.as_object().into_iter().flatten();
+        fields.fold(Self::none(), |changes, (name, to)| changes.field(name, before.get(name).cloned().unwrap_or(Value::Null), to.clone()))
+    }
+
+    /// How far an impersonation goes, where it was started for less than everything.
+    fn of_bounds(self, bounds: &Bounds) -> Self {
+        let permissions: Option<Value> =
+            bounds.permissions.map(|scope| scope.permissions().map(|permission| permission.as_str()).collect());
+        let resources: Option<Value> = bounds.resources().map(|resources| resources.into_iter().collect());
+        self.set("permissions", permissions).set("resources", resources)
     }
 
     /// What the token endpoint laid down about a token.
@@ -273,6 +305,31 @@ impl NewEntry {
         Self::article(ctx, EntryAction::ArticleDeleted, article.id, article.version + 1, Changes::of_article(Some(article), None))
     }
 
+    /// What `undone` tells of was undone, and the article is `after` now.
+    pub fn article_change_undone(ctx: &Ctx, undone: &Self, before: &Article, after: &Article) -> Self {
+        let changes = Changes::of_article(Some(before), Some(after));
+        Self::article(ctx, EntryAction::ArticleChangeUndone, after.id, after.version, changes).undoing(undone)
+    }
+
+    /// That an article was created is undone: it is about to go.
+    pub fn article_creation_undone(ctx: &Ctx, undone: &Self, article: &Article) -> Self {
+        Self::article_deleted(ctx, article).undoing(undone)
+    }
+
+    /// That an article was deleted is undone: it comes back, under the version after its deletion's.
+    pub fn article_restored(ctx: &Ctx, undone: &Self, article: &Article) -> Self {
+        let changes = Changes::of_article(None, Some(article));
+        Self::article(ctx, EntryAction::ArticleRestored, article.id, article.version, changes).undoing(undone)
+    }
+
+    /// Names the entry that this one undoes, and whose change that was.
+    fn undoing(mut self, undone: &Self) -> Self {
+        self.changes = self.changes.set(UNDOES, undone.id.to_string());
+        let by = undone.note.clone().or_else(|| undone.subject.as_ref().map(|subject| subject.display_name.to_string()));
+        self.note = Some(format!("undoes `{}` by {}", undone.action, by.as_deref().unwrap_or("nobody")));
+        self
+    }
+
     fn article(ctx: &Ctx, action: EntryAction, id: ArticleId, version: i64, changes: Changes) -> Self {
         Self::new(ctx, action, ResourceType::Article, id.to_string(), Some(version), changes)
     }
@@ -360,7 +417,8 @@ impl NewEntry {
             .set("subject", subject.display_name.as_str())
             .set("reason", start.reason.map(text::Reason::as_str))
             .set("ticket", start.ticket.map(Ticket::as_str))
-            .set("mode", start.mode.as_str());
+            .set("mode", start.mode.as_str())
+            .of_bounds(start.bounds);
         let changes = match start.terms {
             Some(terms) => changes.of_token(terms, start.expires_at),
             None => changes.set("expires_at", start.expires_at.to_rfc3339_opts(chrono::SecondsFormat::Micros, true)),
@@ -379,6 +437,32 @@ impl NewEntry {
         let codes: Vec<&str> = reasons.iter().map(|reason| reason.code.as_str()).collect();
         let changes = Changes::none().set("reasons", codes);
         Self::new(ctx, EntryAction::ImpersonationRefused, ResourceType::User, subject.to_string(), None, changes)
+    }
+
+    /// The policy came to be.
+    pub fn policy_created(ctx: &Ctx, terms: &PolicyTerms) -> Self {
+        Self::policy(ctx, EntryAction::PolicyCreated, Changes::of_policy(None, terms))
+    }
+
+    /// The policy changed.
+    pub fn policy_updated(ctx: &Ctx, before: &PolicyTerms, after: &PolicyTerms) -> Self {
+        Self::policy(ctx, EntryAction::PolicyUpdated, Changes::of_policy(Some(before), after))
+    }
+
+    /// Impersonation was frozen.
+    pub fn policy_frozen(ctx: &Ctx, reason: &text::Reason) -> Self {
+        Self::policy(ctx, EntryAction::PolicyFrozen, Changes::none().set("freeze", reason.as_str()))
+    }
+
+    /// Impersonation was set free again.
+    pub fn policy_unfrozen(ctx: &Ctx, before: &StoredPolicy, why: Option<&text::Reason>) -> Self {
+        let frozen = before.freeze.as_ref().map(|freeze| freeze.reason.as_str());
+        let changes = Changes::none().field("freeze", frozen, Value::Null).set("reason", why.map(text::Reason::as_str));
+        Self::policy(ctx, EntryAction::PolicyUnfrozen, changes)
+    }
+
+    fn policy(ctx: &Ctx, action: EntryAction, changes: Changes) -> Self {
+        Self::new(ctx, action, ResourceType::Policy, POLICY_ID.to_owned(), None, changes)
     }
 
     /// A key came to be.
@@ -405,6 +489,7 @@ pub struct Started<'a> {
     pub reason: Option<&'a text::Reason>,
     pub ticket: Option<&'a Ticket>,
     pub mode: Mode,
+    pub bounds: &'a Bounds,
     pub expires_at: Time,
     /// What the token endpoint laid down, where a client started it.
     pub terms: Option<&'a TokenTerms>,

@@ -1,9 +1,13 @@
 //! On whose behalf something is done.
 
+use std::sync::Arc;
+
 use super::Time;
 use super::client::ClientPrincipal;
 use super::error::{Code, Error};
 use super::ids::{SessionId, UserId};
+use super::impersonation::Hold;
+use super::policy::Policy;
 use super::role::Permission;
 use super::session::{Exchange, Kind, Session};
 use super::user::{Principal, UserRef};
@@ -13,23 +17,36 @@ use super::user::{Principal, UserRef};
 pub struct Identity {
     session: Session,
     exchange: Option<Exchange>,
+    policy: Arc<Policy>,
 }
 
 impl Identity {
-    /// Takes a session that [`Session::standing`] found live.
-    pub fn of_live(session: Session) -> Self {
-        Self { session, exchange: None }
+    /// Takes a session that [`Session::standing`] found live under this policy.
+    pub fn of_live(session: Session, policy: Arc<Policy>) -> Self {
+        Self { session, exchange: None, policy }
     }
 
     /// The same with a narrower token, whose own row was found live too: nobody holds more than its scope names.
-    pub fn of_exchanged(mut session: Session, exchange: Exchange) -> Self {
+    pub fn of_exchanged(mut session: Session, exchange: Exchange, policy: Arc<Policy>) -> Self {
         let scope = exchange.terms.scope;
         session.subject.scope = Some(session.subject.scope.map_or(scope, |wider| wider.and(scope)));
-        Self { session, exchange: Some(exchange) }
+        Self { session, exchange: Some(exchange), policy }
     }
 
     pub fn session(&self) -> &Session {
         &self.session
+    }
+
+    /// The policy under which the session was found live.
+    pub fn policy(&self) -> &Policy {
+        &self.policy
+    }
+
+    /// What holds an actor back from what the subject may; nothing where the subject is here in person.
+    pub fn hold(&self) -> Option<Hold<'_>> {
+        let acting = self.session.acting_as()?;
+        let mode = self.policy.mode_for(acting.actor.role, acting.grant.mode);
+        Some(Hold { mode, bounds: &acting.grant.bounds, policy: &self.policy })
     }
 
     /// The session of the token itself, where it is a narrower one.

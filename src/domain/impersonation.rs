@@ -2,8 +2,10 @@
 
 use super::error::{Reason, ReasonCode};
 use super::identity::Identity;
-use super::ids::{SessionId, UserId};
+use super::ids::{ArticleId, SessionId, UserId};
+use super::policy::Policy;
 use super::role::Permission;
+use super::scope::Scope;
 use super::text::{self, RestoreChallenge, Ticket};
 use super::user::{Principal, UserRef};
 use super::{Time, string_enum};
@@ -26,7 +28,7 @@ string_enum! {
         Expired => "expired",
         /// Nobody used it for longer than the idle limit.
         Idle => "idle",
-        /// The subject was disabled or now outranks the actor.
+        /// The subject was disabled, now outranks the actor, or is one as whom nobody may act any more.
         SubjectChanged => "subject_changed",
         /// The actor lost the right to impersonate the subject.
         ActorDemoted => "actor_demoted",
@@ -46,6 +48,8 @@ string_enum! {
         Revoked => "revoked",
         /// The client that it was started by was disabled.
         ClientDisabled => "client_disabled",
+        /// Impersonation was frozen.
+        Frozen => "frozen",
     }
 }
 
@@ -68,16 +72,70 @@ string_enum! {
         ChangeAccounts => "accounts:change",
         /// Every mutation; in mode `read_only`.
         Mutate => "mutations",
+        /// The subject's permissions beyond those for which it was started.
+        OtherPermissions => "permissions:other",
+        /// Everything but the resources for which it was started.
+        OtherResources => "resources:other",
+        /// What the policy refuses under impersonation.
+        RefusedOperations => "operations:refused",
     }
 }
 
-impl Mode {
-    /// What an impersonation in this mode withholds.
-    pub const fn withheld(self) -> &'static [Withheld] {
-        match self {
-            Self::Full => &[Withheld::StartImpersonation, Withheld::ChangeCredentials, Withheld::ChangeAccounts],
-            Self::ReadOnly => &[Withheld::StartImpersonation, Withheld::ChangeCredentials, Withheld::ChangeAccounts, Withheld::Mutate],
-        }
+/// How far an impersonation goes at most, where it was started for less than all that its subject may. It gives nothing.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Bounds {
+    /// The permissions that it may use; `None` is all.
+    pub permissions: Option<Scope>,
+    /// The articles that it may see and change, in order; `None` is all. Never empty.
+    pub articles: Option<Vec<ArticleId>>,
+}
+
+impl Bounds {
+    /// How many resources one start may name.
+    pub const MAX_RESOURCES: usize = 20;
+
+    /// A resource as it is written: `article:<id>`.
+    pub fn write_article(id: ArticleId) -> String {
+        format!("article:{id}")
+    }
+
+    /// The article that `text` names.
+    pub fn read_article(text: &str) -> Option<ArticleId> {
+        text.strip_prefix("article:").and_then(ArticleId::parse)
+    }
+
+    /// The resources as they are written.
+    pub fn resources(&self) -> Option<Vec<String>> {
+        self.articles.as_ref().map(|articles| articles.iter().copied().map(Self::write_article).collect())
+    }
+
+    pub fn permit(&self, permission: Permission) -> bool {
+        self.permissions.is_none_or(|permissions| permissions.contains(permission))
+    }
+
+    pub fn cover(&self, article: ArticleId) -> bool {
+        self.articles.as_ref().is_none_or(|articles| articles.contains(&article))
+    }
+}
+
+/// What holds an actor back, while acting as someone, from all that the subject may.
+#[derive(Debug, Clone, Copy)]
+pub struct Hold<'a> {
+    /// The mode that holds now: the start's, unless the policy says less.
+    pub mode: Mode,
+    pub bounds: &'a Bounds,
+    pub policy: &'a Policy,
+}
+
+impl Hold<'_> {
+    /// What is withheld, in short.
+    pub fn withheld(&self) -> Vec<Withheld> {
+        let mut withheld = vec![Withheld::StartImpersonation, Withheld::ChangeCredentials, Withheld::ChangeAccounts];
+        withheld.extend((self.mode == Mode::ReadOnly).then_some(Withheld::Mutate));
+        withheld.extend(self.bounds.permissions.map(|_| Withheld::OtherPermissions));
+        withheld.extend(self.bounds.articles.as_ref().map(|_| Withheld::OtherResources));
+        withheld.extend((!self.policy.terms.refused_operations.is_empty()).then_some(Withheld::RefusedOperations));
+        withheld
     }
 }
 
@@ -88,6 +146,7 @@ pub struct Grant {
     pub reason: Option<text::Reason>,
     pub ticket: Option<Ticket>,
     pub mode: Mode,
+    pub bounds: Bounds,
 }
 
 /// What a caller asks for when it starts an impersonation.
@@ -96,7 +155,9 @@ pub struct StartRequest {
     pub reason: Option<text::Reason>,
     pub ticket: Option<Ticket>,
     pub duration_seconds: Option<u32>,
-    pub mode: Mode,
+    /// `None` is the policy's.
+    pub mode: Option<Mode>,
+    pub bounds: Bounds,
     pub restore_challenge: Option<RestoreChallenge>,
 }
 
@@ -152,9 +213,9 @@ impl Posture {
 /// Why `caller` may not act as `subject`: all reasons that hold, none if it may.
 ///
 /// The ceiling: only a holder of `users:impersonate` may act, and only as another, active user who does not hold that
-/// permission, and whose privileged permissions are all among the caller's. Nesting is refused.
-pub fn refusals(caller: &Principal, subject: &Principal, posture: Posture) -> Vec<Reason> {
-    let mut reasons = caller_refusals(caller, subject.id(), posture);
+/// permission, and whose privileged permissions are all among the caller's. Nesting is refused; and so is what the policy rules out.
+pub fn refusals(caller: &Principal, subject: &Principal, posture: Posture, policy: &Policy) -> Vec<Reason> {
+    let mut reasons = caller_refusals(caller, subject.id(), posture, policy);
     if !subject.is_active() {
         reasons.push(Reason::new(ReasonCode::SubjectInactive, "the user is disabled"));
     }
@@ -165,13 +226,49 @@ pub fn refusals(caller: &Principal, subject: &Principal, posture: Posture) -> Ve
     if caller.role.is_outranked_by(subject.role) {
         reasons.push(Reason::new(ReasonCode::SubjectOutranksCaller, "the user holds privileged permissions that you do not hold"));
     }
+    if policy.protects(subject.role) {
+        let detail = format!("the policy lets nobody act as a user with the role `{}`", subject.role);
+        reasons.push(Reason::new(ReasonCode::SubjectProtected, detail));
+    }
+    reasons
+}
+
+/// What an actor has started already, as far as the policy limits it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Usage {
+    /// Impersonations that run.
+    pub live: i64,
+    /// Impersonations started within the last hour.
+    pub within_the_hour: i64,
+}
+
+/// Why the policy refuses this very start to an actor who may act as the subject: all reasons that hold.
+pub fn start_refusals(caller: &Principal, mode: Option<Mode>, usage: Usage, policy: &Policy) -> Vec<Reason> {
+    let mut reasons = Vec::new();
+    let terms = &policy.terms;
+    if mode == Some(Mode::Full) && terms.read_only_roles.contains(&caller.role) {
+        let detail = format!("the policy lets the role `{}` act in mode `read_only` alone", caller.role);
+        reasons.push(Reason::new(ReasonCode::ReadOnlyRequired, detail));
+    }
+    let reached = |count: i64, most: u32| most > 0 && count >= i64::from(most);
+    if reached(usage.live, terms.max_live_per_actor) {
+        let detail = format!("you act as {} users at once already, and the policy allows no more; log out of one", usage.live);
+        reasons.push(Reason::new(ReasonCode::TooManyLive, detail));
+    }
+    if reached(usage.within_the_hour, terms.max_starts_per_hour) {
+        let detail = format!("you started {} impersonations within the hour, and the policy allows no more; wait", usage.within_the_hour);
+        reasons.push(Reason::new(ReasonCode::TooManyStarts, detail));
+    }
     reasons
 }
 
 /// The part of [`refusals`] that tells nothing about the subject: all that a caller learns who may not see users, whether
 /// the subject exists or not.
-pub fn caller_refusals(caller: &Principal, subject: UserId, posture: Posture) -> Vec<Reason> {
+pub fn caller_refusals(caller: &Principal, subject: UserId, posture: Posture, policy: &Policy) -> Vec<Reason> {
     let mut reasons = Vec::new();
+    if policy.freeze.is_some() && caller.role.holds(Permission::UsersImpersonate) {
+        reasons.push(frozen());
+    }
     if !caller.holds(Permission::UsersImpersonate) {
         reasons.push(if caller.role.holds(Permission::UsersImpersonate) {
             Reason::new(ReasonCode::InsufficientScope, "the token's scope lacks `users:impersonate`")
@@ -192,12 +289,19 @@ pub fn caller_refusals(caller: &Principal, subject: UserId, posture: Posture) ->
     reasons
 }
 
+fn frozen() -> Reason {
+    Reason::new(ReasonCode::Frozen, "impersonation is frozen; nobody acts as anybody until that is lifted")
+}
+
 /// The ceiling, asked again while an impersonation runs: why it must end now, if it must.
-pub fn broken_ceiling(actor: &Principal, subject: &Principal) -> Option<EndCause> {
+pub fn broken_ceiling(actor: &Principal, subject: &Principal, policy: &Policy) -> Option<EndCause> {
+    if policy.freeze.is_some() {
+        return Some(EndCause::Frozen);
+    }
     if !actor.is_active() {
         return Some(EndCause::ActorDisabled);
     }
-    let reasons = refusals(actor, subject, Posture::PLAIN);
+    let reasons = refusals(actor, subject, Posture::PLAIN, policy);
     let lost_the_right = reasons.iter().any(|reason| reason.code == ReasonCode::MissingPermission);
     match (reasons.is_empty(), lost_the_right) {
         (true, _) => None,

@@ -4,10 +4,11 @@
 //! is decided here can be read, tested and reasoned about without a database or a socket.
 //!
 //! **Architecture Invariant:** who may do what is decided here and nowhere else: [`operation::permit`] for every call,
-//! [`impersonation::refusals`] for who may act as whom, [`article::Assessment`] for the editorial workflow.
+//! [`impersonation::refusals`] for who may act as whom, [`decision::decide`] for the editorial workflow and for why not.
 
 pub mod article;
 pub mod client;
+pub mod decision;
 pub mod error;
 pub mod history;
 pub mod identity;
@@ -16,10 +17,12 @@ pub mod impersonation;
 pub mod oauth;
 pub mod operation;
 pub mod page;
+pub mod policy;
 pub mod role;
 pub mod scope;
 pub mod session;
 pub mod text;
+pub mod undo;
 pub mod user;
 
 /// An instant in UTC. The clock that makes them truncates to microseconds, which is what both databases keep.

@@ -19,5 +19,7 @@ string_enum! {
         InvalidScope => "invalid_scope",
         /// The audience or the resource is none that the client may have tokens for.
         InvalidTarget => "invalid_target",
+        /// RFC 9396 §5.
+        InvalidAuthorizationDetails => "invalid_authorization_details",
     }
 }

@@ -1,12 +1,14 @@
 //! Every call that needs a caller, what it needs, and the one function that decides whether a caller may make it.
 
 use super::client::ClientPrincipal;
+use super::decision::read_only;
 use super::error::{Code, Error, Reason, ReasonCode, Result};
 use super::identity::{Identity, user_required};
-use super::impersonation::Mode;
+use super::impersonation::{Hold, Mode};
 use super::role::Permission;
 use super::role::Permission::{
-    ArticlesCreate, ArticlesReadAll, ClientsRead, ClientsWrite, HistoryRead, ImpersonationsRead, SessionsEnd, UsersRead, UsersWrite,
+    ArticlesCreate, ArticlesReadAll, ClientsRead, ClientsWrite, HistoryRead, ImpersonationsRead, ImpersonationsUndo, PolicyRead,
+    PolicyWrite, SessionsEnd, UsersRead, UsersWrite,
 };
 use super::user::Principal;
 
@@ -24,6 +26,8 @@ pub struct Requirements {
     /// Whether a narrower token may make it. Where a permission is required the scope decides; what requires none and is the user's own affair needs the
     /// user's own token.
     pub with_narrower_token: Narrower,
+    /// What is left of it to an impersonation that was started for some resources alone.
+    pub bound: Bound,
     /// What a client by itself needs in its scope. `None` where a user is needed: everything that changes something is done as a user.
     pub without_user: Option<Permission>,
 }
@@ -33,6 +37,11 @@ impl Requirements {
     /// after the other.
     pub fn concerns_accounts(&self) -> bool {
         self.under_impersonation == Under::Refused && self.effect == Effect::Mutates
+    }
+
+    /// Whether [`super::decision::decide`] says what an impersonation withholds of it, together with all else that stands in the way, and not [`permit`].
+    fn is_decided_by_article(&self) -> bool {
+        self.effect == Effect::ChangesArticle
     }
 }
 
@@ -50,11 +59,25 @@ pub enum Narrower {
     Refused,
 }
 
+/// What an impersonation may do that was started for some resources alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Bound {
+    /// All of it: it is about no resource.
+    Free,
+    /// What is about its resources: the use case asks.
+    Inside,
+    /// None of it.
+    Refused,
+}
+
 /// What a call does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Effect {
     Reads,
     Mutates,
+    /// Changes an article that is there. What an impersonation withholds of it is told together with everything else that stands in the way, so
+    /// [`super::decision::decide`] tells it, without which nothing changes an article.
+    ChangesArticle,
     /// Ends the very session that makes it. Nothing may block that.
     EndsItself,
     /// Starts an impersonation. Its refusals are the use case's own, because they are recorded.
@@ -67,7 +90,7 @@ pub trait Operation: 'static {
 }
 
 macro_rules! operations {
-    ($( $(#[$meta:meta])* $name:ident => $id:literal, $permission:expr, $under:ident, $effect:ident, $narrower:ident, $without_user:expr; )+) => {
+    ($( $(#[$meta:meta])* $name:ident => $id:literal, $permission:expr, $under:ident, $effect:ident, $narrower:ident, $bound:ident, $without_user:expr; )+) => {
         $(
             $(#[$meta])*
             #[derive(Debug, Clone, Copy)]
@@ -79,6 +102,7 @@ macro_rules! operations {
                     under_impersonation: Under::$under,
                     effect: Effect::$effect,
                     with_narrower_token: Narrower::$narrower,
+                    bound: Bound::$bound,
                     without_user: $without_user,
                 };
             }
@@ -90,42 +114,50 @@ macro_rules! operations {
 }
 
 operations! {
-    // name => id, permission, under impersonation, effect, with a narrower token, what a client by itself needs
-    LogOut => "log_out", None, Allowed, EndsItself, Suffices, None;
-    GetMe => "get_me", None, Allowed, Reads, Suffices, None;
-    ListMySessions => "list_my_sessions", None, Allowed, Reads, Refused, None;
-    EndMySession => "end_my_session", None, Refused, Mutates, Refused, None;
-    ListMyImpersonations => "list_my_impersonations", None, Allowed, Reads, Refused, None;
-    ChangeMyPassword => "change_my_password", None, Refused, Mutates, Refused, None;
+    // name => id, permission, under impersonation, effect, with a narrower token, with an impersonation bound to resources, what a client by itself needs
+    LogOut => "log_out", None, Allowed, EndsItself, Suffices, Free, None;
+    GetMe => "get_me", None, Allowed, Reads, Suffices, Free, None;
+    ListMySessions => "list_my_sessions", None, Allowed, Reads, Refused, Refused, None;
+    EndMySession => "end_my_session", None, Refused, Mutates, Refused, Refused, None;
+    ListMyImpersonations => "list_my_impersonations", None, Allowed, Reads, Refused, Refused, None;
+    ChangeMyPassword => "change_my_password", None, Refused, Mutates, Refused, Refused, None;
     /// That a narrower token starts nothing is the use case's own refusal, because it is recorded.
-    StartImpersonation => "start_impersonation", None, Allowed, StartsImpersonation, Suffices, None;
-    ListImpersonations => "list_impersonations", Some(ImpersonationsRead), Allowed, Reads, Suffices, Some(ImpersonationsRead);
+    StartImpersonation => "start_impersonation", None, Allowed, StartsImpersonation, Suffices, Free, None;
+    ListImpersonations => "list_impersonations", Some(ImpersonationsRead), Allowed, Reads, Suffices, Refused, Some(ImpersonationsRead);
     /// Its actor and its subject may see it too, so the use case decides.
-    GetImpersonation => "get_impersonation", None, Allowed, Reads, Suffices, Some(ImpersonationsRead);
+    GetImpersonation => "get_impersonation", None, Allowed, Reads, Suffices, Refused, Some(ImpersonationsRead);
     /// Its actor, its subject, or a holder of `impersonations:end`: the use case decides.
-    EndImpersonation => "end_impersonation", None, Refused, Mutates, Refused, None;
-    ListUsers => "list_users", Some(UsersRead), Allowed, Reads, Suffices, Some(UsersRead);
-    GetUser => "get_user", Some(UsersRead), Allowed, Reads, Suffices, Some(UsersRead);
-    CreateUser => "create_user", Some(UsersWrite), Refused, Mutates, Suffices, None;
+    EndImpersonation => "end_impersonation", None, Refused, Mutates, Refused, Refused, None;
+    ListUsers => "list_users", Some(UsersRead), Allowed, Reads, Suffices, Refused, Some(UsersRead);
+    GetUser => "get_user", Some(UsersRead), Allowed, Reads, Suffices, Refused, Some(UsersRead);
+    CreateUser => "create_user", Some(UsersWrite), Refused, Mutates, Suffices, Refused, None;
     /// Who gets one can take the account over, and with it more than a narrower token names.
-    RenewSetupToken => "renew_setup_token", Some(UsersWrite), Refused, Mutates, Refused, None;
-    UpdateUser => "update_user", Some(UsersWrite), Refused, Mutates, Suffices, None;
-    EndUserSessions => "end_user_sessions", Some(SessionsEnd), Refused, Mutates, Suffices, None;
-    ListArticles => "list_articles", None, Allowed, Reads, Suffices, Some(ArticlesReadAll);
-    CreateArticle => "create_article", Some(ArticlesCreate), Allowed, Mutates, Suffices, None;
-    GetArticle => "get_article", None, Allowed, Reads, Suffices, Some(ArticlesReadAll);
+    RenewSetupToken => "renew_setup_token", Some(UsersWrite), Refused, Mutates, Refused, Refused, None;
+    UpdateUser => "update_user", Some(UsersWrite), Refused, Mutates, Suffices, Refused, None;
+    EndUserSessions => "end_user_sessions", Some(SessionsEnd), Refused, Mutates, Suffices, Refused, None;
+    ListArticles => "list_articles", None, Allowed, Reads, Suffices, Inside, Some(ArticlesReadAll);
+    CreateArticle => "create_article", Some(ArticlesCreate), Allowed, Mutates, Suffices, Refused, None;
+    GetArticle => "get_article", None, Allowed, Reads, Suffices, Inside, Some(ArticlesReadAll);
     /// What a scope has to name follows from the action, so the assessment decides.
-    UpdateArticle => "update_article", None, Allowed, Mutates, Suffices, None;
-    DeleteArticle => "delete_article", None, Allowed, Mutates, Suffices, None;
-    ActOnArticle => "act_on_article", None, Allowed, Mutates, Suffices, None;
-    ListArticleHistory => "list_article_history", None, Allowed, Reads, Suffices, Some(ArticlesReadAll);
-    ListHistory => "list_history", Some(HistoryRead), Allowed, Reads, Suffices, Some(HistoryRead);
-    ListClients => "list_clients", Some(ClientsRead), Refused, Reads, Suffices, None;
-    GetClient => "get_client", Some(ClientsRead), Refused, Reads, Suffices, None;
+    UpdateArticle => "update_article", None, Allowed, ChangesArticle, Suffices, Inside, None;
+    DeleteArticle => "delete_article", None, Allowed, ChangesArticle, Suffices, Inside, None;
+    ActOnArticle => "act_on_article", None, Allowed, ChangesArticle, Suffices, Inside, None;
+    ListArticleHistory => "list_article_history", None, Allowed, Reads, Suffices, Inside, Some(ArticlesReadAll);
+    ListHistory => "list_history", Some(HistoryRead), Allowed, Reads, Suffices, Refused, Some(HistoryRead);
+    /// Why a user can or can't.
+    ExplainUser => "explain_user", Some(UsersRead), Allowed, Reads, Suffices, Refused, Some(UsersRead);
+    ExplainMe => "explain_me", None, Allowed, Reads, Suffices, Inside, None;
+    GetPolicy => "get_policy", Some(PolicyRead), Refused, Reads, Suffices, Refused, None;
+    UpdatePolicy => "update_policy", Some(PolicyWrite), Refused, Mutates, Suffices, Refused, None;
+    FreezePolicy => "freeze_policy", Some(PolicyWrite), Refused, Mutates, Suffices, Refused, None;
+    UnfreezePolicy => "unfreeze_policy", Some(PolicyWrite), Refused, Mutates, Suffices, Refused, None;
+    UndoImpersonation => "undo_impersonation", Some(ImpersonationsUndo), Refused, ChangesArticle, Suffices, Refused, None;
+    ListClients => "list_clients", Some(ClientsRead), Refused, Reads, Suffices, Refused, None;
+    GetClient => "get_client", Some(ClientsRead), Refused, Reads, Suffices, Refused, None;
     /// A client may have more than a narrower token names, so making and changing one takes the user's own.
-    CreateClient => "create_client", Some(ClientsWrite), Refused, Mutates, Refused, None;
-    UpdateClient => "update_client", Some(ClientsWrite), Refused, Mutates, Refused, None;
-    RotateClientSecret => "rotate_client_secret", Some(ClientsWrite), Refused, Mutates, Refused, None;
+    CreateClient => "create_client", Some(ClientsWrite), Refused, Mutates, Refused, Refused, None;
+    UpdateClient => "update_client", Some(ClientsWrite), Refused, Mutates, Refused, Refused, None;
+    RotateClientSecret => "rotate_client_secret", Some(ClientsWrite), Refused, Mutates, Refused, Refused, None;
 }
 
 /// Exchanging a token for a narrower one. The token endpoint's, so no call of the API; a read-only impersonation may do it too, because it gives nobody more.
@@ -135,29 +167,87 @@ pub const EXCHANGE_TOKEN: Requirements = Requirements {
     under_impersonation: Under::Allowed,
     effect: Effect::Reads,
     with_narrower_token: Narrower::Suffices,
+    bound: Bound::Free,
     without_user: None,
 };
 
 /// Decides whether `identity` may make a call with these `requirements`. Asked before a handler runs, and again inside the transaction of every write.
 ///
 /// # Errors
-/// 403 `forbidden_under_impersonation`, `read_only_impersonation`, `insufficient_scope` or `missing_permission`.
+/// 403 `forbidden_under_impersonation`, `read_only_impersonation`, `outside_grant`, `insufficient_scope` or `missing_permission`, with every reason that holds.
 pub fn permit(identity: &Identity, requirements: &Requirements) -> Result<()> {
-    if let Some(acting) = identity.session().acting_as() {
+    let mut refusals = Refusals::default();
+    let subject = identity.subject();
+    if let Some(hold) = identity.hold() {
         if requirements.under_impersonation == Under::Refused {
-            return Err(Error::new(
+            refusals.add(
                 Code::ForbiddenUnderImpersonation,
+                ReasonCode::ForbiddenUnderImpersonation,
                 "this is not possible while acting as someone; log out of the impersonation first",
-            ));
-        }
-        if requirements.effect == Effect::Mutates && acting.grant.mode == Mode::ReadOnly {
-            return Err(Error::new(Code::ReadOnlyImpersonation, "this impersonation is read-only"));
+            );
+        } else if !requirements.is_decided_by_article() {
+            hold_back(&mut refusals, &hold, requirements, subject);
         }
     }
     if identity.exchange().is_some() && requirements.with_narrower_token == Narrower::Refused {
-        return Err(Error::new(Code::InsufficientScope, "a narrower token can't do this; it needs the user's own"));
+        refusals.add(Code::InsufficientScope, ReasonCode::InsufficientScope, "a narrower token can't do this; it needs the user's own");
     }
-    requirements.permission.map_or(Ok(()), |permission| require(identity.subject(), permission))
+    match requirements.permission.map_or(Ok(()), |permission| require(subject, permission)) {
+        Ok(()) => refusals.into_result(),
+        Err(error) if refusals.first.is_none() => Err(error),
+        Err(error) => {
+            refusals.reasons.splice(0..0, error.reasons().iter().cloned());
+            refusals.into_result()
+        }
+    }
+}
+
+/// What an impersonation withholds of a call.
+fn hold_back(refusals: &mut Refusals, hold: &Hold<'_>, requirements: &Requirements, subject: &Principal) {
+    let is_ending = requirements.effect == Effect::EndsItself;
+    if hold.bounds.articles.is_some() && requirements.bound == Bound::Refused {
+        refusals.add(Code::OutsideGrant, ReasonCode::OutsideGrant, "the impersonation was started for other resources alone");
+    }
+    // What the role does not permit, no grant would.
+    let needed = requirements.permission.filter(|permission| subject.role.holds(*permission));
+    if let Some(permission) = needed.filter(|permission| !hold.bounds.permit(*permission)) {
+        refusals.add(Code::OutsideGrant, ReasonCode::OutsideGrant, format!("the impersonation was not started for `{permission}`"));
+    }
+    if requirements.effect == Effect::Mutates && hold.mode == Mode::ReadOnly {
+        refusals.prefer(Code::ReadOnlyImpersonation, ReasonCode::OutsideGrant, read_only());
+    }
+    if !is_ending && hold.policy.refuses_call(requirements.id) {
+        let detail = format!("the policy refuses `{}` under impersonation", requirements.id);
+        refusals.prefer(Code::ForbiddenUnderImpersonation, ReasonCode::ForbiddenUnderImpersonation, detail);
+    }
+}
+
+/// Every reason for a refusal, and the first of its codes.
+#[derive(Default)]
+struct Refusals {
+    first: Option<(Code, String)>,
+    reasons: Vec<Reason>,
+}
+
+impl Refusals {
+    fn add(&mut self, code: Code, reason: ReasonCode, detail: impl Into<String>) {
+        let detail = detail.into();
+        self.first.get_or_insert_with(|| (code, detail.clone()));
+        self.reasons.push(Reason::new(reason, detail));
+    }
+
+    /// Adds what says more than what came before.
+    fn prefer(&mut self, code: Code, reason: ReasonCode, detail: impl Into<String>) {
+        self.first = None;
+        self.add(code, reason, detail);
+    }
+
+    fn into_result(self) -> Result<()> {
+        match self.first {
+            None => Ok(()),
+            Some((code, detail)) => Err(Error::refused(code, detail, self.reasons)),
+        }
+    }
 }
 
 /// Decides whether a client by itself may make a call with these `requirements`.

@@ -15,6 +15,9 @@ string_enum! {
         HistoryRead => "history:read",
         ImpersonationsEnd => "impersonations:end",
         ImpersonationsRead => "impersonations:read",
+        ImpersonationsUndo => "impersonations:undo",
+        PolicyRead => "policy:read",
+        PolicyWrite => "policy:write",
         SessionsEnd => "sessions:end",
         UsersImpersonate => "users:impersonate",
         UsersRead => "users:read",
@@ -32,6 +35,9 @@ impl Permission {
             | Self::UsersImpersonate
             | Self::ImpersonationsRead
             | Self::ImpersonationsEnd
+            | Self::ImpersonationsUndo
+            | Self::PolicyRead
+            | Self::PolicyWrite
             | Self::SessionsEnd
             | Self::HistoryRead
             | Self::ClientsRead
@@ -60,7 +66,8 @@ impl Role {
     pub const fn permissions(self) -> &'static [Permission] {
         use Permission::{
             ArticlesAssignEditor, ArticlesCreate, ArticlesEditAssigned, ArticlesPublish, ArticlesReadAll, ClientsRead, ClientsWrite,
-            HistoryRead, ImpersonationsEnd, ImpersonationsRead, SessionsEnd, UsersImpersonate, UsersRead, UsersWrite,
+            HistoryRead, ImpersonationsEnd, ImpersonationsRead, ImpersonationsUndo, PolicyRead, PolicyWrite, SessionsEnd, UsersImpersonate,
+            UsersRead, UsersWrite,
         };
         match self {
             Self::Administrator => &[
@@ -72,6 +79,9 @@ impl Role {
                 HistoryRead,
                 ImpersonationsEnd,
                 ImpersonationsRead,
+                ImpersonationsUndo,
+                PolicyRead,
+                PolicyWrite,
                 SessionsEnd,
                 UsersImpersonate,
                 UsersRead,

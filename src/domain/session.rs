@@ -3,6 +3,7 @@
 use super::client::{Audience, ClientId};
 use super::ids::SessionId;
 use super::impersonation::{EndCause, Grant};
+use super::policy::Policy;
 use super::scope::Scope;
 use super::user::Principal;
 use super::{Time, impersonation};
@@ -132,10 +133,10 @@ pub enum Standing {
 }
 
 impl Session {
-    /// Decides what this session is worth at `now`. `idle_seconds` is how long an impersonation may go unused; 0 means no limit.
+    /// Decides what this session is worth at `now`, under `policy`.
     ///
     /// This is asked at every request and again inside every write's transaction.
-    pub fn standing(&self, now: Time, idle_seconds: u32) -> Standing {
+    pub fn standing(&self, now: Time, policy: &Policy) -> Standing {
         if let Some(ended) = self.ended {
             return Standing::Over(ended.cause);
         }
@@ -145,10 +146,11 @@ impl Session {
             Kind::Own => Standing::Live,
             Kind::Impersonation(acting) => {
                 let original_over = acting.original_ended_at.is_some() || acting.original_expires_at <= now;
+                let idle_seconds = policy.terms.idle_seconds;
                 let idle = chrono::Duration::seconds(i64::from(idle_seconds));
                 if self.expires_at <= now {
                     Standing::MustEnd(EndCause::Expired)
-                } else if let Some(cause) = impersonation::broken_ceiling(&acting.actor, &self.subject) {
+                } else if let Some(cause) = impersonation::broken_ceiling(&acting.actor, &self.subject, policy) {
                     Standing::MustEnd(cause)
                 } else if original_over {
                     Standing::MustEnd(EndCause::OriginalSessionEnded)

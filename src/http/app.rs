@@ -15,7 +15,7 @@ use super::assembly::{Layers, layered};
 use super::caller::State;
 use super::document;
 use super::problem::Problem;
-use super::routes::{articles, auth, clients, history, impersonations, me, metadata, oauth, ops, users, well_known};
+use super::routes::{articles, auth, clients, explain, history, impersonations, me, metadata, oauth, ops, policy, users, well_known};
 use super::server::{self, ServerSettings};
 use crate::domain::error::Code;
 
@@ -31,16 +31,23 @@ macro_rules! api {
             .service(me::end_my_session)
             .service(me::list_my_impersonations)
             .service(me::change_my_password)
+            .service(explain::explain_me)
             .service(impersonations::start_impersonation)
             .service(impersonations::list_impersonations)
             .service(impersonations::get_impersonation)
             .service(impersonations::end_impersonation)
+            .service(impersonations::undo_impersonation)
+            .service(policy::get_policy)
+            .service(policy::update_policy)
+            .service(policy::freeze_policy)
+            .service(policy::unfreeze_policy)
             .service(users::list_users)
             .service(users::create_user)
             .service(users::get_user)
             .service(users::update_user)
             .service(users::renew_setup_token)
             .service(users::end_user_sessions)
+            .service(explain::explain_user)
             .service(clients::list_clients)
             .service(clients::create_client)
             .service(clients::get_client)

@@ -23,7 +23,7 @@ use super::problem::{PROBLEM_JSON, Problem, ProblemDocument, status, title};
 use crate::domain::error::{Code, Error, FieldError, Reason, ReasonCode};
 use crate::domain::identity::user_required;
 use crate::domain::impersonation::EndCause;
-use crate::domain::operation::{self, Effect, Narrower, Requirements, Under, missing_permission};
+use crate::domain::operation::{self, Bound, Effect, Narrower, Requirements, Under, missing_permission};
 use crate::domain::role::Permission;
 
 const DESCRIPTION: &str = "\
@@ -35,10 +35,11 @@ token. Whatever is done in between has two names in the history.
 Every error is a problem (RFC 9457) whose `code` says what went wrong; treat one that you don't know by its status. Ignore members of answers that you don't \
 know. An address that does not know a method answers 405 `method_not_allowed` with `Allow`, an unknown address 404 `not_found`.";
 
-const TAGS: [(&str, &str); 9] = [
+const TAGS: [(&str, &str); 10] = [
     ("auth", "Logging in and out, and staying logged in"),
     ("me", "Oneself: who am I, and as whom; my sessions; who was in my account"),
-    ("impersonations", "Acting as a user: starting, watching, ending"),
+    ("impersonations", "Acting as a user: starting, watching, ending, undoing"),
+    ("policy", "How far impersonation goes, and the freeze that ends all of it"),
     ("users", "Accounts"),
     ("clients", "The programs that may ask for tokens"),
     ("articles", "Articles and the editorial workflow"),
@@ -149,7 +150,7 @@ fn description(text: &str, requirements: Option<&Requirements>) -> String {
     let permission = requirements.and_then(|requirements| requirements.permission).map(|permission| format!("Needs `{permission}`."));
     let under = requirements.and_then(|requirements| match (requirements.under_impersonation, requirements.effect) {
         (Under::Refused, _) => Some("Refused under impersonation."),
-        (Under::Allowed, Effect::Mutates) => Some("Refused under a read-only impersonation."),
+        (Under::Allowed, Effect::Mutates | Effect::ChangesArticle) => Some("Refused under a read-only impersonation."),
         (Under::Allowed, Effect::Reads | Effect::EndsItself | Effect::StartsImpersonation) => None,
     });
     let narrower = requirements.filter(|requirements| requirements.with_narrower_token == Narrower::Refused);
@@ -244,13 +245,18 @@ impl Facts {
             requirements.is_some(),
             &[Code::CredentialsMissing, Code::InvalidToken, Code::TokenExpired, Code::SessionEnded, Code::ImpersonationEnded],
         );
-        if let Some(Requirements { permission, under_impersonation, effect, with_narrower_token, without_user, .. }) = requirements {
+        if let Some(Requirements { permission, under_impersonation, effect, with_narrower_token, bound, without_user, .. }) = requirements {
             add(permission.is_some(), &[Code::MissingPermission]);
             let asks_scope = permission.is_some() || without_user.is_some() || *with_narrower_token == Narrower::Refused;
             add(asks_scope, &[Code::InsufficientScope]);
             add(without_user.is_none(), &[Code::UserRequired]);
             add(*under_impersonation == Under::Refused, &[Code::ForbiddenUnderImpersonation]);
-            add(*under_impersonation == Under::Allowed && *effect == Effect::Mutates, &[Code::ReadOnlyImpersonation]);
+            let changes = matches!(effect, Effect::Mutates | Effect::ChangesArticle);
+            add(*under_impersonation == Under::Allowed && changes, &[Code::ReadOnlyImpersonation]);
+            // What may run under impersonation at all, the policy may refuse, and a start may leave out.
+            let is_withheld = *under_impersonation == Under::Allowed && !matches!(effect, Effect::EndsItself | Effect::StartsImpersonation);
+            add(is_withheld, &[Code::ForbiddenUnderImpersonation]);
+            add(is_withheld && (*bound != Bound::Free || permission.is_some()), &[Code::OutsideGrant]);
         }
         add(true, own_codes(id));
         codes
@@ -270,6 +276,8 @@ fn own_codes(id: &str) -> &'static [Code] {
         "update_user" => &[Code::ActionRefused, Code::EmailTaken, Code::LastAdministrator],
         "renew_setup_token" | "end_user_sessions" => &[Code::ActionRefused],
         "update_article" | "delete_article" | "act_on_article" => &[Code::ActionRefused, Code::StatusForbids, Code::InsufficientScope],
+        "update_policy" | "unfreeze_policy" => &[Code::SettingPinned],
+        "undo_impersonation" => &[Code::ImpersonationLive],
         "update_client" | "rotate_client_secret" => &[Code::ActionRefused],
         "get_readiness" | "get_public_keys" | "get_metadata" => &[Code::DatabaseUnavailable],
         _ => &[],
@@ -382,15 +390,31 @@ fn example(code: Code) -> ProblemDocument {
         Code::InsufficientScope => Error::insufficient_scope(Permission::UsersRead),
         Code::UserRequired => user_required(),
         Code::ForbiddenUnderImpersonation => {
-            Error::new(code, "this is not possible while acting as someone; log out of the impersonation first")
+            let detail = "this is not possible while acting as someone; log out of the impersonation first";
+            Error::refused(code, detail, reason(ReasonCode::ForbiddenUnderImpersonation, detail))
         }
-        Code::ReadOnlyImpersonation => Error::new(code, "this impersonation is read-only"),
+        Code::ReadOnlyImpersonation => {
+            let detail = "this impersonation is read-only";
+            Error::refused(code, detail, reason(ReasonCode::OutsideGrant, detail))
+        }
+        Code::OutsideGrant => {
+            let detail = "the impersonation was started for other resources alone";
+            Error::refused(code, detail, reason(ReasonCode::OutsideGrant, detail))
+        }
+        Code::SettingPinned => {
+            Error::new(code, "some settings are pinned by the environment; see `errors`").with_errors(vec![FieldError::new(
+                "/restore_proof_required",
+                code.as_str(),
+                "the environment of the server sets it; change it there",
+            )])
+        }
+        Code::ImpersonationLive => Error::new(code, "the impersonation still runs; end it first"),
         Code::ImpersonationRefused => {
             let reasons = reason(ReasonCode::SubjectMayImpersonate, "the user may impersonate others, so nobody may act as them");
             Error::refused(code, "you may not act as this user", reasons)
         }
         Code::ActionRefused => {
-            let reasons = reason(ReasonCode::NotEditor, "the article's editor is Ed Editor");
+            let reasons = reason(ReasonCode::NotEditor, "the article's editor is Eve Editor, and not Ed Editor");
             Error::refused(code, "you may not `accept` this article", reasons)
         }
         Code::NotFound => Error::not_found(),
@@ -422,6 +446,8 @@ fn example_path(code: Code) -> &'static str {
         Code::OriginalSessionEnded | Code::RestoreProofRequired => "/v1/auth/logout",
         Code::MissingPermission | Code::ForbiddenUnderImpersonation | Code::EmailTaken => "/v1/users",
         Code::ImpersonationRefused => "/v1/users/019aa0f0-0000-7000-8000-0000000000cc/impersonate",
+        Code::SettingPinned => "/v1/policy",
+        Code::ImpersonationLive => "/v1/impersonations/019aa0f0-0000-7000-8000-0000000000dd/undo",
         Code::LastAdministrator => "/v1/users/019aa0f0-0000-7000-8000-0000000000cc",
         Code::ActionRefused | Code::StatusForbids => "/v1/articles/019aa0f0-0000-7000-8000-0000000000aa/actions",
         Code::NotFound | Code::VersionMismatch => "/v1/articles/019aa0f0-0000-7000-8000-0000000000aa",

@@ -40,6 +40,7 @@ pub struct Metrics {
     impersonations_started: IntCounterVec,
     impersonations_refused: IntCounterVec,
     impersonations_ended: IntCounterVec,
+    impersonations_tried: IntCounterVec,
     impersonations_active: IntGauge,
     tokens_issued: IntCounterVec,
     db_connections: IntGaugeVec,
@@ -85,6 +86,11 @@ impl Metrics {
                 &["reason"],
             )?,
             impersonations_ended: counters("actas_impersonations_ended_total", "Impersonations ended", &["cause"])?,
+            impersonations_tried: counters(
+                "actas_impersonations_dry_runs_total",
+                "Starts of an impersonation that were tried and not made",
+                &["outcome"],
+            )?,
             tokens_issued: counters("actas_tokens_issued_total", "Tokens that the token endpoint gave", &["grant"])?,
             impersonations_active: gauge("actas_impersonations_active", "Impersonations that are live")?,
             db_connections: registered(
@@ -104,6 +110,7 @@ impl Metrics {
         LoginOutcome::ALL.iter().for_each(|outcome| drop(self.logins.with_label_values(&[outcome.as_str()])));
         Mode::ALL.iter().for_each(|mode| drop(self.impersonations_started.with_label_values(&[mode.as_str()])));
         ClientGrant::ALL.iter().for_each(|grant| drop(self.tokens_issued.with_label_values(&[grant.as_str()])));
+        ["allowed", "refused"].iter().for_each(|outcome| drop(self.impersonations_tried.with_label_values(&[outcome])));
         EndCause::ALL.iter().for_each(|cause| drop(self.impersonations_ended.with_label_values(&[cause.as_str()])));
     }
 
@@ -131,6 +138,11 @@ impl Metrics {
 
     pub fn impersonation_ended(&self, cause: EndCause) {
         self.impersonations_ended.with_label_values(&[cause.as_str()]).inc();
+    }
+
+    /// A start was tried, and would have been allowed or not.
+    pub fn impersonation_tried(&self, is_allowed: bool) {
+        self.impersonations_tried.with_label_values(&[if is_allowed { "allowed" } else { "refused" }]).inc();
     }
 
     pub fn token_issued(&self, grant: ClientGrant) {

@@ -171,11 +171,14 @@ const fn status_and_title(code: Code) -> (StatusCode, &'static str) {
         Code::ForbiddenUnderImpersonation => (StatusCode::FORBIDDEN, "Forbidden under impersonation"),
         Code::ReadOnlyImpersonation => (StatusCode::FORBIDDEN, "Read-only impersonation"),
         Code::ImpersonationRefused => (StatusCode::FORBIDDEN, "Impersonation refused"),
+        Code::OutsideGrant => (StatusCode::FORBIDDEN, "Outside of the grant"),
         Code::ActionRefused => (StatusCode::FORBIDDEN, "Action refused"),
         Code::NotFound => (StatusCode::NOT_FOUND, "Not found"),
         Code::MethodNotAllowed => (StatusCode::METHOD_NOT_ALLOWED, "Method not allowed"),
         Code::RequestTimeout => (StatusCode::REQUEST_TIMEOUT, "Request timeout"),
         Code::StatusForbids => (StatusCode::CONFLICT, "Status forbids"),
+        Code::SettingPinned => (StatusCode::CONFLICT, "Setting pinned"),
+        Code::ImpersonationLive => (StatusCode::CONFLICT, "Impersonation live"),
         Code::EmailTaken => (StatusCode::CONFLICT, "E-mail address taken"),
         Code::LastAdministrator => (StatusCode::CONFLICT, "Last administrator"),
         Code::VersionMismatch => (StatusCode::PRECONDITION_FAILED, "Version mismatch"),
@@ -282,7 +285,7 @@ pub struct ReasonDocument {
     /// The reason, for programs.
     pub code: ReasonCode,
     /// The reason, for people.
-    #[schema(example = "you are not this article's editor")]
+    #[schema(example = "the article's editor is Eve Editor, and not Ed Editor")]
     pub detail: String,
 }
 

@@ -7,17 +7,18 @@ use utoipa::ToSchema;
 use super::problem::ReasonDocument;
 use crate::domain;
 use crate::domain::Time;
-use crate::domain::article::{ArticleAction, ArticleStatus, Assessment};
+use crate::domain::article::{ArticleAction, ArticleStatus};
 use crate::domain::client::{Audience, ClientGrant, ClientId, ClientStatus};
 use crate::domain::error::Reason;
 use crate::domain::history::{Changes, EntryAction, Origin, ResourceType};
 use crate::domain::identity::Identity;
 use crate::domain::ids::{ArticleId, EntryId, SessionId, UserId};
-use crate::domain::impersonation::{EndCause, ImpersonationStatus, Mode, Withheld};
+use crate::domain::impersonation::{Bounds, EndCause, ImpersonationStatus, Mode, Withheld};
 use crate::domain::role::{Permission, Role};
 use crate::domain::session::Kind;
+use crate::domain::undo::{ConflictCode, UndoOutcome};
 use crate::domain::user::UserStatus;
-use crate::service::{clients, grants};
+use crate::service::{clients, grants, impersonations, undo};
 
 /// An instant as the wire has it: RFC 3339 in UTC, with microseconds and `Z`.
 #[derive(Debug, Clone, Copy, ToSchema)]
@@ -139,7 +140,7 @@ string_kind!(
 )))]
 pub enum Session {
     Own(OwnSession),
-    Impersonation(ImpersonationSession),
+    Impersonation(Box<ImpersonationSession>),
 }
 
 /// A session that a login opened.
@@ -149,7 +150,7 @@ pub enum Session {
     "subject": { "id": "019aa0f0-0000-7000-8000-0000000000cd", "email": "ada@newsroom.example", "display_name": "Ada Admin" },
     "actor": null, "impersonation": null,
     "permissions": ["articles:assign_editor", "articles:publish", "articles:read_all", "clients:read", "clients:write", "history:read", "impersonations:end", "impersonations:read",
-        "sessions:end", "users:impersonate", "users:read", "users:write"], "scope": null,
+        "impersonations:undo", "policy:read", "policy:write", "sessions:end", "users:impersonate", "users:read", "users:write"], "scope": null,
     "expires_at": "2026-11-23T10:00:00.000000Z", "expires_in": 3600
 })))]
 pub struct OwnSession {
@@ -183,7 +184,8 @@ pub struct OwnSession {
     "impersonation": {
         "id": "019aa0f0-0000-7000-8000-0000000000dd", "reason": "Ed can't accept the article about tides", "ticket": "HELP-42", "mode": "full",
         "started_at": "2026-11-23T09:15:00.000000Z", "expires_at": "2026-11-23T09:45:00.000000Z",
-        "withheld": ["impersonation:start", "credentials:change", "accounts:change"]
+        "permissions": ["articles:edit_assigned"], "resources": ["article:019aa0f0-0000-7000-8000-0000000000aa"],
+        "withheld": ["impersonation:start", "credentials:change", "accounts:change", "permissions:other", "resources:other"]
     },
     "permissions": ["articles:create", "articles:edit_assigned"], "scope": null,
     "expires_at": "2026-11-23T09:45:00.000000Z", "expires_in": 1800
@@ -216,7 +218,14 @@ pub struct ImpersonationTerms {
     pub reason: Option<String>,
     #[schema(required = true, examples("HELP-42"))]
     pub ticket: Option<String>,
+    /// The mode that holds now: the start's, unless the policy says less.
     pub mode: Mode,
+    /// The permissions for which it was started; `null` where that is all of the subject's.
+    #[schema(required = true)]
+    pub permissions: Option<Vec<Permission>>,
+    /// The resources for which it was started, each `article:<id>`; `null` where that is everything that the subject sees.
+    #[schema(required = true)]
+    pub resources: Option<Vec<String>>,
     pub started_at: Timestamp,
     pub expires_at: Timestamp,
     /// What the subject may do and this impersonation may not.
@@ -232,6 +241,10 @@ impl Session {
         let permissions = session.subject.rights().permissions().collect();
         let scope = session.subject.scope.map(|scope| scope.to_string());
         let expires_in = (expires_at - now).num_seconds().max(0);
+        let (mode, withheld) = match identity.hold() {
+            Some(hold) => (hold.mode, hold.withheld()),
+            None => (Mode::Full, Vec::new()),
+        };
         match &session.kind {
             Kind::Own => Self::Own(OwnSession {
                 id,
@@ -244,7 +257,7 @@ impl Session {
                 expires_at: Timestamp(expires_at),
                 expires_in,
             }),
-            Kind::Impersonation(acting) => Self::Impersonation(ImpersonationSession {
+            Kind::Impersonation(acting) => Self::Impersonation(Box::new(ImpersonationSession {
                 id,
                 kind: ImpersonationKind::It,
                 subject,
@@ -253,17 +266,92 @@ impl Session {
                     id: session.id,
                     reason: acting.grant.reason.as_ref().map(ToString::to_string),
                     ticket: acting.grant.ticket.as_ref().map(ToString::to_string),
-                    mode: acting.grant.mode,
+                    mode,
+                    permissions: permissions_of(&acting.grant.bounds),
+                    resources: acting.grant.bounds.resources(),
                     started_at: Timestamp(session.started_at),
                     expires_at: Timestamp(session.expires_at),
-                    withheld: acting.grant.mode.withheld().to_vec(),
+                    withheld,
                 },
                 permissions,
                 scope,
                 expires_at: Timestamp(expires_at),
                 expires_in,
-            }),
+            })),
         }
+    }
+}
+
+fn permissions_of(bounds: &Bounds) -> Option<Vec<Permission>> {
+    bounds.permissions.map(|permissions| permissions.permissions().collect())
+}
+
+/// What a start would give, without a token.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ImpersonationTrial {
+    /// Always `true`: nothing was started.
+    #[schema(examples(true))]
+    pub dry_run: bool,
+    /// Whole seconds that the impersonation would have.
+    #[schema(examples(1800))]
+    pub expires_in: i64,
+    pub session: TrialSession,
+}
+
+/// The session that a start would open, but for its id.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct TrialSession {
+    #[schema(inline)]
+    pub kind: ImpersonationKind,
+    pub subject: UserRef,
+    pub actor: UserRef,
+    pub impersonation: TrialTerms,
+    /// The subject's.
+    pub permissions: Vec<Permission>,
+    pub expires_at: Timestamp,
+    pub expires_in: i64,
+}
+
+/// On what terms somebody would act as the subject.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct TrialTerms {
+    #[schema(required = true)]
+    pub reason: Option<String>,
+    #[schema(required = true)]
+    pub ticket: Option<String>,
+    pub mode: Mode,
+    #[schema(required = true)]
+    pub permissions: Option<Vec<Permission>>,
+    #[schema(required = true)]
+    pub resources: Option<Vec<String>>,
+    pub started_at: Timestamp,
+    pub expires_at: Timestamp,
+    pub withheld: Vec<Withheld>,
+}
+
+impl From<impersonations::Trial> for ImpersonationTrial {
+    fn from(trial: impersonations::Trial) -> Self {
+        let expires_in = (trial.expires_at - trial.started_at).num_seconds().max(0);
+        let terms = TrialTerms {
+            reason: trial.grant.reason.as_ref().map(ToString::to_string),
+            ticket: trial.grant.ticket.as_ref().map(ToString::to_string),
+            mode: trial.grant.mode,
+            permissions: permissions_of(&trial.grant.bounds),
+            resources: trial.grant.bounds.resources(),
+            started_at: Timestamp(trial.started_at),
+            expires_at: Timestamp(trial.expires_at),
+            withheld: trial.withheld,
+        };
+        let session = TrialSession {
+            kind: ImpersonationKind::It,
+            permissions: trial.subject.rights().permissions().collect(),
+            subject: trial.subject.user.into(),
+            actor: trial.actor.into(),
+            impersonation: terms,
+            expires_at: Timestamp(trial.expires_at),
+            expires_in,
+        };
+        Self { dry_run: true, expires_in, session }
     }
 }
 
@@ -305,7 +393,7 @@ pub struct LoginGrant {
 impl Grant {
     pub fn new(grant: grants::Grant, now: Time) -> Self {
         let expires_in = (grant.expires_at - now).num_seconds().max(0);
-        let session = Session::new(&Identity::of_live(grant.session), grant.expires_at, now);
+        let session = Session::new(&Identity::of_live(grant.session, grant.policy), grant.expires_at, now);
         Self { access_token: grant.access_token, token_type: TokenType::Bearer, expires_in, session }
     }
 }
@@ -351,7 +439,7 @@ pub struct SessionSummary {
     "id": "019aa0f0-0000-7000-8000-0000000000dd", "status": "ended",
     "subject": { "id": "019aa0f0-0000-7000-8000-0000000000cc", "email": "ed@newsroom.example", "display_name": "Ed Editor" },
     "actor": { "id": "019aa0f0-0000-7000-8000-0000000000cd", "email": "ada@newsroom.example", "display_name": "Ada Admin" },
-    "reason": "Ed can't accept the article about tides", "ticket": "HELP-42", "mode": "full",
+    "reason": "Ed can't accept the article about tides", "ticket": "HELP-42", "mode": "full", "permissions": null, "resources": null,
     "started_at": "2026-11-23T09:15:00.000000Z", "expires_at": "2026-11-23T09:45:00.000000Z", "ended_at": "2026-11-23T09:21:07.000000Z",
     "ended_by": { "id": "019aa0f0-0000-7000-8000-0000000000cd", "email": "ada@newsroom.example", "display_name": "Ada Admin" },
     "cause": "logout", "entry_count": 2
@@ -367,6 +455,12 @@ pub struct Impersonation {
     #[schema(required = true)]
     pub ticket: Option<String>,
     pub mode: Mode,
+    /// The permissions for which it was started; `null` where that is all of the subject's.
+    #[schema(required = true)]
+    pub permissions: Option<Vec<Permission>>,
+    /// The resources for which it was started, each `article:<id>`; `null` where that is everything that the subject sees.
+    #[schema(required = true)]
+    pub resources: Option<Vec<String>>,
     pub started_at: Timestamp,
     pub expires_at: Timestamp,
     #[schema(required = true)]
@@ -394,6 +488,8 @@ impl From<domain::impersonation::Impersonation> for Impersonation {
             reason: it.grant.reason.map(|reason| reason.to_string()),
             ticket: it.grant.ticket.map(|ticket| ticket.to_string()),
             mode: it.grant.mode,
+            permissions: permissions_of(&it.grant.bounds),
+            resources: it.grant.bounds.resources(),
             started_at: Timestamp(it.started_at),
             expires_at: Timestamp(it.expires_at),
             ended_at,
@@ -412,9 +508,62 @@ pub struct ActionStatus {
     pub reasons: Vec<ReasonDocument>,
 }
 
-impl From<Assessment> for ActionStatus {
-    fn from(assessment: Assessment) -> Self {
-        Self { action: assessment.action, allowed: assessment.is_allowed(), reasons: assessment.reasons.iter().map(Into::into).collect() }
+impl From<(ArticleAction, Vec<Reason>)> for ActionStatus {
+    fn from((action, reasons): (ArticleAction, Vec<Reason>)) -> Self {
+        Self { action, allowed: reasons.is_empty(), reasons: reasons.iter().map(Into::into).collect() }
+    }
+}
+
+/// What became of one change that was to be undone.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct UndoneChange {
+    /// The change's entry.
+    #[schema(value_type = uuid::Uuid)]
+    pub entry_id: EntryId,
+    /// Its place in the history.
+    pub seq: i64,
+    pub action: EntryAction,
+    #[schema(value_type = uuid::Uuid)]
+    pub article_id: ArticleId,
+    pub outcome: UndoOutcome,
+    /// The entry that undoes it, where it was undone now.
+    #[schema(required = true, value_type = Option<uuid::Uuid>)]
+    pub undone_by: Option<EntryId>,
+    /// Why it was left alone, where it was.
+    #[schema(required = true)]
+    pub conflict: Option<UndoConflict>,
+}
+
+/// Why a change was left alone.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct UndoConflict {
+    pub code: ConflictCode,
+    #[schema(examples("what it changed was changed again since"))]
+    pub detail: String,
+}
+
+/// What became of the changes of articles that were made in an impersonation, newest first.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Undo {
+    #[schema(value_type = uuid::Uuid)]
+    pub impersonation_id: SessionId,
+    /// Whether nothing was changed, and this is what would be.
+    pub dry_run: bool,
+    pub changes: Vec<UndoneChange>,
+}
+
+impl Undo {
+    pub fn new(impersonation_id: SessionId, dry_run: bool, undone: Vec<undo::Undone>) -> Self {
+        let change = |one: undo::Undone| UndoneChange {
+            entry_id: one.entry,
+            seq: one.seq,
+            action: one.action,
+            article_id: one.article,
+            outcome: one.outcome,
+            undone_by: one.undone_by,
+            conflict: one.conflict.map(|conflict| UndoConflict { code: conflict.code, detail: conflict.detail }),
+        };
+        Self { impersonation_id, dry_run, changes: undone.into_iter().map(change).collect() }
     }
 }
 
@@ -443,7 +592,7 @@ pub struct Article {
 }
 
 impl Article {
-    pub fn new(article: domain::article::Article, assessments: Vec<Assessment>) -> Self {
+    pub fn new(article: domain::article::Article, assessments: Vec<(ArticleAction, Vec<Reason>)>) -> Self {
         Self {
             id: article.id,
             title: article.title.to_string(),
@@ -551,7 +700,7 @@ impl From<clients::WithSecret> for ClientWithSecret {
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Resource {
     pub r#type: ResourceType,
-    /// A UUID; for a key, its `kid`; for the first-party client, `actas`.
+    /// A UUID; for a key, its `kid`; for the first-party client, `actas`; for the policy, `policy`.
     #[schema(examples("019aa0f0-0000-7000-8000-0000000000aa"))]
     pub id: String,
     /// The version that the article or the user has after the change; `null` for everything else.
@@ -609,12 +758,13 @@ pub struct Change {
     pub to: serde_json::Value,
 }
 
-/// What a field may hold: a text, a number, a list of texts, or nothing.
+/// What a field may hold: a text, a number, yes or no, a list of texts, or nothing.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(untagged)]
 pub enum ChangedValue {
     Text(String),
     Number(i64),
+    Boolean(bool),
     Texts(Vec<String>),
     Nothing(#[schema(inline)] Null),
 }

@@ -1,10 +1,11 @@
 //! Articles and the steps of their workflow.
 
 use super::gate::Tx;
-use crate::domain::article::{Article, ArticleAction, ArticleChange, ArticleStatus, Assessment, WorkflowStep};
-use crate::domain::error::{Code, Error, Result};
+use crate::domain::article::{Article, ArticleAction, ArticleChange, ArticleStatus, WorkflowStep};
+use crate::domain::decision::{Action, Allowed, Part, Question, decide};
+use crate::domain::error::{Code, Error, Reason, Result};
 use crate::domain::history::NewEntry;
-use crate::domain::identity::Ctx;
+use crate::domain::identity::{Ctx, Identity, Viewer};
 use crate::domain::ids::{ArticleId, UserId};
 use crate::domain::page::{Page, PageRequest};
 use crate::domain::role::Permission;
@@ -30,34 +31,57 @@ pub struct Filter {
     pub q: Option<SearchText>,
 }
 
-/// One page of the articles that the caller's subject may see, newest first.
+/// One page of the articles that the caller's subject may see, newest first; of an impersonation that was started for some, of those alone.
 pub fn list(conn: &mut Conn, ctx: &Ctx, filter: Filter, page: &PageRequest<ArticleId>) -> Result<Page<Article>> {
     let caller = ctx.viewer()?;
     // A client by itself was let in only with `articles:read_all`.
     let visible_to = caller.user().filter(|user| !user.holds(Permission::ArticlesReadAll)).map(Principal::id);
+    let only = ctx.identity().ok().and_then(Identity::hold).and_then(|hold| hold.bounds.articles.clone());
     let Filter { status, author, editor, q } = filter;
-    articles::list(conn, &articles::ArticleFilter { visible_to, status, author, editor, q }, page)
+    articles::list(conn, &articles::ArticleFilter { only, visible_to, status, author, editor, q }, page)
 }
 
 /// # Errors
-/// 404 where there is none, or none that the caller may know of.
+/// 404 where there is none, or none that the caller may know of; 403 `outside_grant` where the impersonation was started for others alone.
 pub fn get(conn: &mut Conn, ctx: &Ctx, id: ArticleId) -> Result<Article> {
-    find_visible(conn, ctx, id, Lock::None)
+    let article = articles::find(conn, id, Lock::None)?.ok_or_else(Error::not_found)?;
+    require_visible(ctx, &article)?;
+    Ok(article)
 }
 
-fn find_visible(conn: &mut Conn, ctx: &Ctx, id: ArticleId, lock: Lock) -> Result<Article> {
-    let caller = ctx.viewer()?;
-    articles::find(conn, id, lock)?.filter(|article| article.is_visible_to(caller)).ok_or_else(Error::not_found)
+/// # Errors
+/// As [`get`].
+pub(super) fn require_visible(ctx: &Ctx, article: &Article) -> Result<()> {
+    match ctx.viewer()? {
+        Viewer::User(_) => require_sight(ctx.identity()?, article),
+        caller @ Viewer::Client(_) if article.is_visible_to(caller) => Ok(()),
+        Viewer::Client(_) => Err(Error::not_found()),
+    }
 }
 
-/// Everything that can be done with an article, and for each whether the caller's subject may, and if not, why. Nothing for a client by itself: all of it is
-/// done as a user.
+/// As [`require_visible`], whatever the policy refuses: for asking about an article.
+pub(super) fn require_sight(identity: &Identity, article: &Article) -> Result<()> {
+    decide(Question::of_user(identity.subject(), Action::Read, Some(article)).under(identity.hold())).require().map(drop)
+}
+
+/// The article that is to be changed, and whether its caller may do `action` with it: the user, and the impersonation in which they act.
+fn decide_on(tx: &mut Tx<'_>, id: ArticleId, question: impl FnOnce(Question<'_>) -> Question<'_>) -> Result<(Article, Allowed)> {
+    let article = articles::find(tx.conn, id, Lock::Update)?.ok_or_else(Error::not_found)?;
+    let identity = tx.ctx.identity()?;
+    let asked = question(Question::of_user(identity.subject(), Action::Read, Some(&article)).under(identity.hold()));
+    let allowed = decide(asked).require()?;
+    Ok((article, allowed))
+}
+
+/// Everything that can be done with an article, and for each every reason why the caller's subject may not. Nothing for a client by itself: all of it is done as
+/// a user. What an impersonation withholds stands elsewhere: an article looks as its subject sees it.
 ///
 /// # Errors
 /// None in practice: somebody looks.
-pub fn assess(ctx: &Ctx, article: &Article) -> Result<Vec<Assessment>> {
+pub fn assess(ctx: &Ctx, article: &Article) -> Result<Vec<(ArticleAction, Vec<Reason>)>> {
     let Some(caller) = ctx.viewer()?.user() else { return Ok(Vec::new()) };
-    Ok(ArticleAction::ALL.iter().map(|action| Assessment::of(article, *action, caller)).collect())
+    let reasons = |action| decide(Question::of_user(caller, action, Some(article))).reasons_of_user();
+    Ok(ArticleAction::ALL.iter().map(|&action| (action, reasons(action))).collect())
 }
 
 /// Creates a draft whose author is the caller's subject.
@@ -82,10 +106,10 @@ pub fn create(tx: &mut Tx<'_>, draft: &Draft) -> Result<Article> {
 /// precondition counts only for what would succeed (RFC 9110 §13.2.1).
 ///
 /// # Errors
-/// 404; 403 `action_refused`; 409 `status_forbids`; what `precondition` says of the row's version.
+/// 404; 403 and 409 as [`crate::domain::decision::Decision::require`]; what `precondition` says of the row's version.
 pub fn update(tx: &mut Tx<'_>, id: ArticleId, change: &ArticleChange, precondition: impl FnOnce(i64) -> Result<()>) -> Result<Article> {
-    let before = find_visible(tx.conn, &tx.ctx, id, Lock::Update)?;
-    Assessment::of_change(&before, change, tx.ctx.subject()?).require()?;
+    let part = if change.body.is_some() { Part::Body } else { Part::Any };
+    let (before, allowed) = decide_on(tx, id, |question| Question { action: Action::Edit, part, ..question })?;
     precondition(before.version)?;
     let after = Article {
         title: change.title.clone().unwrap_or_else(|| before.title.clone()),
@@ -96,7 +120,7 @@ pub fn update(tx: &mut Tx<'_>, id: ArticleId, change: &ArticleChange, preconditi
     if after == before {
         return Ok(before);
     }
-    save(tx, ArticleAction::Edit, &before, after, None)
+    save(tx, &allowed, ArticleAction::Edit, &before, after, None)
 }
 
 /// Deletes a draft. Its history stays.
@@ -104,8 +128,7 @@ pub fn update(tx: &mut Tx<'_>, id: ArticleId, change: &ArticleChange, preconditi
 /// # Errors
 /// As [`update`].
 pub fn delete(tx: &mut Tx<'_>, id: ArticleId, precondition: impl FnOnce(i64) -> Result<()>) -> Result<()> {
-    let article = find_visible(tx.conn, &tx.ctx, id, Lock::Update)?;
-    Assessment::of(&article, ArticleAction::Delete, tx.ctx.subject()?).require()?;
+    let (article, _allowed) = decide_on(tx, id, |question| Question { action: Action::Delete, ..question })?;
     precondition(article.version)?;
     articles::delete(tx.conn, &article, &NewEntry::article_deleted(&tx.ctx, &article))
 }
@@ -124,13 +147,8 @@ pub struct Step {
 /// # Errors
 /// As [`update`]; 422 where `editor_id` is missing, not wanted, or nobody who may edit.
 pub fn act(tx: &mut Tx<'_>, id: ArticleId, step: &Step, precondition: impl FnOnce(i64) -> Result<()>) -> Result<Article> {
-    let before = find_visible(tx.conn, &tx.ctx, id, Lock::Update)?;
-    let caller = tx.ctx.subject()?;
-    let assessment = match (step.step, step.editor) {
-        (WorkflowStep::AssignEditor, Some(editor)) => Assessment::of_assignment(&before, editor, caller),
-        (other, _) => Assessment::of(&before, other.action(), caller),
-    };
-    assessment.require()?;
+    let editor = step.editor.filter(|_| step.step == WorkflowStep::AssignEditor);
+    let (before, allowed) = decide_on(tx, id, |question| Question { action: step.step.action().into(), editor, ..question })?;
     precondition(before.version)?;
     let status = step.step.leads_to(before.status).ok_or_else(|| Error::new(Code::StatusForbids, "the status changed meanwhile"))?;
     let editor = match (step.step, step.editor) {
@@ -140,7 +158,7 @@ pub fn act(tx: &mut Tx<'_>, id: ArticleId, step: &Step, precondition: impl FnOnc
         (_, None) => before.editor.clone(),
     };
     let after = Article { status, editor, ..before.clone() };
-    save(tx, step.step.action(), &before, after, step.comment.as_ref())
+    save(tx, &allowed, step.step.action(), &before, after, step.comment.as_ref())
 }
 
 fn find_editor(conn: &mut Conn, id: UserId) -> Result<UserRef> {
@@ -155,7 +173,15 @@ fn find_editor(conn: &mut Conn, id: UserId) -> Result<UserRef> {
     Ok(user.to_ref())
 }
 
-fn save(tx: &mut Tx<'_>, action: ArticleAction, before: &Article, mut after: Article, comment: Option<&Comment>) -> Result<Article> {
+/// Takes what was decided, so that nothing is saved that was not.
+fn save(
+    tx: &mut Tx<'_>,
+    _allowed: &Allowed,
+    action: ArticleAction,
+    before: &Article,
+    mut after: Article,
+    comment: Option<&Comment>,
+) -> Result<Article> {
     after.version = before.version + 1;
     after.updated_at = tx.ctx.now;
     let entry = NewEntry::article_changed(&tx.ctx, action, before, &after, comment);

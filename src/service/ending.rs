@@ -8,7 +8,7 @@ use crate::domain::history::NewEntry;
 use crate::domain::identity::Identity;
 use crate::domain::ids::{SessionId, UserId};
 use crate::domain::impersonation::EndCause;
-use crate::domain::session::{Exchange, Session};
+use crate::domain::session::{Exchange, Session, Standing};
 use crate::store::sessions::{self, Open};
 use crate::store::{Lock, entries, token_sessions};
 
@@ -120,12 +120,28 @@ pub(super) fn enforce_ceiling(tx: &mut Tx<'_>, user: UserId) -> Result<()> {
     for which in [Open::By(user), Open::Of(user)] {
         for id in sessions::lock_open(tx.conn, which)? {
             let Some(session) = sessions::find(tx.conn, id, Lock::None)? else { continue };
-            if let crate::domain::session::Standing::MustEnd(cause) = session.standing(tx.ctx.now, 0) {
-                end_overdue(tx, &session, cause)?;
-            }
+            end_if_ruled_out(tx, &session)?;
         }
     }
     Ok(())
+}
+
+/// Ends every impersonation that the transaction's policy rules out.
+pub(super) fn enforce_policy(tx: &mut Tx<'_>) -> Result<()> {
+    for id in sessions::lock_open(tx.conn, Open::Impersonations)? {
+        if let Some(session) = sessions::find(tx.conn, id, Lock::None)? {
+            end_if_ruled_out(tx, &session)?;
+        }
+    }
+    Ok(())
+}
+
+fn end_if_ruled_out(tx: &mut Tx<'_>, session: &Session) -> Result<()> {
+    match session.standing(tx.ctx.now, &tx.policy) {
+        // That it went unused is its next request's to find, or the sweep's.
+        Standing::MustEnd(EndCause::Idle) | Standing::Live | Standing::Over(_) => Ok(()),
+        Standing::MustEnd(cause) => end_overdue(tx, session, cause),
+    }
 }
 
 /// After a password changed: every impersonation of and by the user ends, and every own session but `spared`. The ways back close too that impersonations left

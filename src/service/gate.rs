@@ -1,15 +1,19 @@
 //! The gate: from a bearer token to a caller, and from a caller to a connection.
 
+use std::sync::Arc;
+
 use chrono::Duration;
 
 use super::ending;
 use super::office::{Event, Office};
+use super::policy::{Policies, of_row};
 use crate::auth::tokens::{Subject, TokenError, Tokens, Unverified, Verified};
 use crate::domain::Time;
 use crate::domain::client::ClientPrincipal;
 use crate::domain::error::{Code, Error, Result};
 use crate::domain::identity::{By, Ctx, Identity, user_required};
 use crate::domain::operation::{self, Requirements};
+use crate::domain::policy::Policy;
 use crate::domain::session::{ClientSession, Exchange, Session, Standing, TokenStanding, TokenTerms};
 use crate::store::{Conn, Db, Lock, sessions, token_sessions, users};
 
@@ -56,6 +60,8 @@ impl Caller {
 pub struct Tx<'a> {
     pub conn: &'a mut Conn,
     pub ctx: Ctx,
+    /// The policy under which it runs.
+    pub policy: Arc<Policy>,
     pub events: Vec<Event>,
 }
 
@@ -64,7 +70,10 @@ pub struct Tx<'a> {
 /// # Errors
 /// What `work` answers.
 pub fn run_command<T>(db: &Db, ctx: &Ctx, work: impl Fn(&mut Tx<'_>) -> Result<T>) -> Result<T> {
-    db.write_blocking(|conn| work(&mut Tx { conn, ctx: ctx.clone(), events: Vec::new() }))
+    db.write_blocking(|conn| {
+        let policy = Arc::new(of_row(conn, ctx.now)?);
+        work(&mut Tx { conn, ctx: ctx.clone(), policy, events: Vec::new() })
+    })
 }
 
 /// What became of a write whose caller was asked again.
@@ -134,7 +143,6 @@ impl Office {
     /// 401 where the token or its session doesn't count, 403 as [`operation::permit`] says.
     pub async fn admit(&self, presented: Presented, requirements: Requirements, now: Time, request_id: Option<String>) -> Result<Caller> {
         let Presented { token } = presented;
-        let idle = self.settings.impersonation_idle;
         let mut holder = match self.look(&token).await {
             // Its row may have been swept by now, and this is the better answer.
             Err(error) if error.code() == Code::InvalidToken && token.claims.has_row_of_its_own() && token.is_expired(now) => {
@@ -142,21 +150,21 @@ impl Office {
             }
             found => found?,
         };
-        if let Holder::User { session, .. } = &holder
-            && let Standing::MustEnd(_) = session.standing(now, idle)
+        if let Holder::User { session, policy, .. } = &holder
+            && let Standing::MustEnd(_) = session.standing(now, policy)
         {
             // The row has to say so before anyone is told. Unless another request has just kept it alive: then it is looked at again.
             self.write_as(token.clone(), requirements, now, request_id.clone(), |_| Ok(())).await?;
             holder = self.look(&token).await?;
         }
         let by = match holder {
-            Holder::User { session, exchange } => {
-                if let Standing::Over(cause) | Standing::MustEnd(cause) = session.standing(now, idle) {
+            Holder::User { session, exchange, policy } => {
+                if let Standing::Over(cause) | Standing::MustEnd(cause) = session.standing(now, &policy) {
                     return Err(ending::over(&session, cause));
                 }
                 check_token(&token, exchange.as_deref(), now)?;
-                self.touch(&session, now).await;
-                let identity = identity(*session, exchange);
+                self.touch(&session, &policy, now).await;
+                let identity = identity(*session, exchange, policy);
                 operation::permit(&identity, &requirements)?;
                 By::Request(Box::new(identity))
             }
@@ -173,14 +181,15 @@ impl Office {
 
     async fn look(&self, token: &Verified) -> Result<Holder> {
         let token = token.clone();
-        let kid = token.kid.clone();
-        self.heed(&kid, self.db.read(move |conn| find_holder(conn, &token, Lock::None)).await).await
+        let (kid, policies) = (token.kid.clone(), Arc::clone(&self.policies));
+        self.heed(&kid, self.db.read(move |conn| find_holder(conn, &policies, &token, Lock::None)).await).await
     }
 
     /// Notes the use of a session, at most every tenth of an impersonation's idle limit. Best effort: a read must not fail because nothing can be written.
-    async fn touch(&self, session: &Session, now: Time) {
+    async fn touch(&self, session: &Session, policy: &Policy, now: Time) {
+        let idle = policy.terms.idle_seconds;
         let stale = match session.acting_as() {
-            Some(_) if self.settings.impersonation_idle > 0 => Duration::milliseconds(i64::from(self.settings.impersonation_idle) * 100),
+            Some(_) if idle > 0 => Duration::milliseconds(i64::from(idle) * 100),
             _ => Duration::seconds(OWN_LAST_USED_SECONDS),
         };
         if session.last_used_at + stale > now {
@@ -223,8 +232,7 @@ impl Office {
         request_id: Option<String>,
         work: impl Fn(&mut Tx<'_>) -> Result<T> + Send + 'static,
     ) -> Result<T> {
-        let idle = self.settings.impersonation_idle;
-        let kid = token.kid.clone();
+        let (kid, policies) = (token.kid.clone(), Arc::clone(&self.policies));
         let ctx = Ctx { by: By::Anonymous, now, request_id };
         let checked = self.transact(ctx, move |tx| {
             // A role that another such call is taking away is read after that has committed.
@@ -234,9 +242,11 @@ impl Office {
             // One write of a session at a time. Shared, the lock would let a stream of writes hold off the one that ends it for ever, and two writes that
             // both end sessions, which needs the lock to themselves, would wait for each other:
             //     A shares S     B shares S     A wants S, waits for B     B wants S, waits for A
-            let Holder::User { session, exchange } = find_holder(tx.conn, &token, Lock::Update)? else { return Err(user_required()) };
-            let standing = session.standing(now, idle);
-            tx.ctx.by = By::Request(Box::new(identity((*session).clone(), exchange.clone())));
+            let found = find_holder(tx.conn, &policies, &token, Lock::Update)?;
+            let Holder::User { session, exchange, policy } = found else { return Err(user_required()) };
+            let standing = session.standing(now, &policy);
+            tx.ctx.by = By::Request(Box::new(identity((*session).clone(), exchange.clone(), Arc::clone(&policy))));
+            tx.policy = policy;
             match standing {
                 Standing::Live => {
                     if let Err(error) = check_token(&token, exchange.as_deref(), now) {
@@ -264,10 +274,11 @@ impl Office {
         ctx: Ctx,
         work: impl Fn(&mut Tx<'_>) -> Result<T> + Send + 'static,
     ) -> Result<T> {
+        let policy = self.policies.known();
         let (value, events) = self
             .db
             .write(move |conn| {
-                let mut tx = Tx { conn, ctx: ctx.clone(), events: Vec::new() };
+                let mut tx = Tx { conn, ctx: ctx.clone(), policy: Arc::clone(&policy), events: Vec::new() };
                 let value = work(&mut tx)?;
                 Ok((value, tx.events))
             })
@@ -283,6 +294,8 @@ pub(super) enum Holder {
         session: Box<Session>,
         /// The token's own row, where it is a narrower one that hangs on `session`.
         exchange: Option<Box<Exchange>>,
+        /// The policy that holds now.
+        policy: Arc<Policy>,
     },
     Client(Box<ClientSession>),
 }
@@ -292,7 +305,7 @@ pub(super) enum Holder {
 ///
 /// # Errors
 /// 401 `invalid_token`.
-pub(super) fn find_holder(conn: &mut Conn, token: &Verified, lock: Lock) -> Result<Holder> {
+pub(super) fn find_holder(conn: &mut Conn, policies: &Policies, token: &Verified, lock: Lock) -> Result<Holder> {
     let claims = &token.claims;
     let agrees = |terms: &TokenTerms| terms.client == claims.client_id && terms.audiences == claims.aud;
     let user = match claims.sub {
@@ -306,9 +319,11 @@ pub(super) fn find_holder(conn: &mut Conn, token: &Verified, lock: Lock) -> Resu
         }
     };
     let actor = claims.act.map(|act| act.sub);
-    let session = sessions::find_presented(conn, claims.root_sid.unwrap_or(claims.sid), &token.kid, lock)?
+    let found = sessions::find_presented(conn, claims.root_sid.unwrap_or(claims.sid), &token.kid, lock)?
         .filter(|found| found.key_counts)
-        .map(|found| found.session)
+        .ok_or_else(invalid_token)?;
+    let policy = policies.at(conn, found.policy_version)?;
+    let session = Some(found.session)
         .filter(|session| session.subject.id() == user && session.acting_as().map(|acting| acting.actor.id()) == actor)
         .ok_or_else(invalid_token)?;
     let exchange = match claims.root_sid {
@@ -323,14 +338,14 @@ pub(super) fn find_holder(conn: &mut Conn, token: &Verified, lock: Lock) -> Resu
     if !terms.map_or(claims.client_id.is_first_party() && token.is_for_us, agrees) {
         return Err(invalid_token());
     }
-    Ok(Holder::User { session: Box::new(session), exchange: exchange.map(Box::new) })
+    Ok(Holder::User { session: Box::new(session), exchange: exchange.map(Box::new), policy })
 }
 
 /// Who somebody is whose session was found live.
-pub(super) fn identity(session: Session, exchange: Option<Box<Exchange>>) -> Identity {
+pub(super) fn identity(session: Session, exchange: Option<Box<Exchange>>, policy: Arc<Policy>) -> Identity {
     match exchange {
-        Some(exchange) => Identity::of_exchanged(session, *exchange),
-        None => Identity::of_live(session),
+        Some(exchange) => Identity::of_exchanged(session, *exchange, policy),
+        None => Identity::of_live(session, policy),
     }
 }
 

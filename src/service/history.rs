@@ -1,5 +1,6 @@
 //! Reading the history. Writing it is part of every mutation, and of nothing else.
 
+use super::articles::require_visible;
 use crate::domain::error::{Error, Result};
 use crate::domain::history::{Entry, HistoryFilter, ResourceType};
 use crate::domain::identity::Ctx;
@@ -16,11 +17,14 @@ pub fn list(conn: &mut Conn, filter: &HistoryFilter, page: &PageRequest<Seq>) ->
 /// An article's history, newest first. A deleted article's is still there for holders of `articles:read_all`.
 ///
 /// # Errors
-/// 404 for who may not know of the article.
+/// 404 for who may not know of the article; 403 `outside_grant` where the impersonation was started for others alone.
 pub fn list_of_article(conn: &mut Conn, ctx: &Ctx, id: ArticleId, page: &PageRequest<Seq>) -> Result<Page<Entry>> {
     let caller = ctx.viewer()?;
     let is_visible = match articles::find(conn, id, Lock::None)? {
-        Some(article) => article.is_visible_to(caller),
+        Some(article) => {
+            require_visible(ctx, &article)?;
+            true
+        }
         None => caller.holds(Permission::ArticlesReadAll) && entries::knows_article(conn, id)?,
     };
     if !is_visible {

@@ -1,5 +1,7 @@
 //! Starting, listing and ending impersonations.
 
+use std::sync::Arc;
+
 use chrono::Duration;
 
 use super::ending;
@@ -9,22 +11,27 @@ use super::keys::signer;
 use super::login::load;
 use super::oauth::Through;
 use super::office::{Event, Office, Settings};
+use super::policy::Policies;
 use crate::auth::tokens::Verified;
 use crate::domain::Time;
 use crate::domain::error::{Code, Error, FieldError, Reason, Result};
 use crate::domain::history::{NewEntry, Started};
-use crate::domain::identity::Ctx;
+use crate::domain::identity::{Ctx, Viewer};
 use crate::domain::ids::{SessionId, UserId};
-use crate::domain::impersonation::{EndCause, Grant as Terms, Impersonation, Posture, StartRequest, caller_refusals, refusals};
+use crate::domain::impersonation::{
+    Bounds, EndCause, Grant as Terms, Hold, Impersonation, Posture, StartRequest, Usage, Withheld, caller_refusals, refusals,
+    start_refusals,
+};
 use crate::domain::operation::missing_permission;
 use crate::domain::page::{Limit, Page, PageRequest};
+use crate::domain::policy::PolicyTerms;
 use crate::domain::role::Permission;
 use crate::domain::scope::Scope;
-use crate::domain::session::Session;
+use crate::domain::session::{Session, TokenTerms};
 use crate::domain::text::RestoreChallenge;
-use crate::domain::user::Principal;
+use crate::domain::user::{Principal, User, UserRef};
 use crate::store::sessions::{self, ImpersonationFilter, NewActing, NewSession, WayBack};
-use crate::store::{Conn, Lock, entries, keys, users};
+use crate::store::{Conn, Lock, articles, entries, keys, users};
 
 pub use crate::store::sessions::ImpersonationFilter as Filter;
 
@@ -33,7 +40,7 @@ impl Office {
     ///
     /// # Errors
     /// 403 `impersonation_refused` with every reason that holds, which is recorded; 404 where there is no such user, for a caller who may see users; 422 where
-    /// the settings ask for more than was given.
+    /// the policy asks for more than was given.
     pub async fn start_impersonation(&self, caller: &Caller, subject: UserId, request: StartRequest) -> Result<Grant> {
         self.start_through(caller, subject, request, None).await
     }
@@ -49,103 +56,228 @@ impl Office {
         request: StartRequest,
         through: Option<Through>,
     ) -> Result<Grant> {
-        let (settings, token, now) = (self.settings.clone(), caller.token.clone(), caller.ctx.now);
-        let started = self.write(caller, move |tx| match start(tx, &settings, &token, subject, &request, through.as_ref())? {
-            Ok(session) => Ok(Ok((session, signer(tx.conn, settings.signing_algorithm)?))),
-            Err(refusal) => Ok(Err(refusal)),
+        let (settings, policies, token, now) = (self.settings.clone(), Arc::clone(&self.policies), caller.token.clone(), caller.ctx.now);
+        let started = self.write(caller, move |tx| {
+            let judged = judge(tx, &policies, &token, subject, &request, through.as_ref())?;
+            let terms = match judged {
+                Ok(terms) => terms,
+                // A value and not an error, because its entry has to be committed.
+                Err(reasons) => return record_refusal(tx, subject, reasons).map(Err),
+            };
+            let session = start(tx, &settings, &token, terms, request.restore_challenge.as_ref())?;
+            Ok(Ok((session, signer(tx.conn, settings.signing_algorithm)?)))
         });
         let (started, kid) = started.await??;
         let expires_at = started.expires_at;
         self.grant(started, &kid, now, expires_at, None).await
     }
+
+    /// Answers exactly what [`Office::start_impersonation`] would, and issues and records nothing: not even a refusal.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn try_impersonation(&self, caller: &Caller, subject: UserId, request: StartRequest) -> Result<Trial> {
+        let (policies, token) = (Arc::clone(&self.policies), caller.token.clone());
+        let tried = self.write(caller, move |tx| {
+            let judged = judge(tx, &policies, &token, subject, &request, None)?;
+            Ok(judged.map(|judged| Trial::new(tx, judged)))
+        });
+        let tried = tried.await.and_then(|judged| judged.map_err(refused));
+        let is_refusal = |error: &Error| matches!(error.code(), Code::ImpersonationRefused | Code::InvalidRequest | Code::NotFound);
+        if tried.as_ref().map_or_else(is_refusal, |_| true) {
+            (self.observer)(&Event::ImpersonationTried(tried.is_ok()));
+        }
+        tried
+    }
 }
 
-/// A refusal is a value and not an error here, because its entry has to be committed.
-fn start(
+/// What a start would give.
+#[derive(Debug)]
+pub struct Trial {
+    pub subject: Principal,
+    pub actor: UserRef,
+    pub grant: Terms,
+    pub withheld: Vec<Withheld>,
+    pub started_at: Time,
+    pub expires_at: Time,
+}
+
+impl Trial {
+    fn new(tx: &Tx<'_>, judged: Judged) -> Self {
+        let Judged { subject, actor, grant, expires_at, .. } = judged;
+        let withheld = Hold { mode: grant.mode, bounds: &grant.bounds, policy: &tx.policy }.withheld();
+        Self { subject: subject.to_principal(), actor, grant, withheld, started_at: tx.ctx.now, expires_at }
+    }
+}
+
+/// A start that is allowed.
+struct Judged {
+    subject: User,
+    actor: UserRef,
+    original_session: SessionId,
+    grant: Terms,
+    /// What a client lays down that asks for it.
+    token_terms: Option<TokenTerms>,
+    expires_at: Time,
+    original_expires_at: Time,
+}
+
+fn refused(reasons: Vec<Reason>) -> Error {
+    Error::refused(Code::ImpersonationRefused, "you may not act as this user", reasons)
+}
+
+/// Decides whether the caller may act as `subject`, and on which terms; changes nothing. What it reads is locked to the end of the transaction: the caller, the
+/// subject, the policy, the token's key.
+fn judge(
     tx: &mut Tx<'_>,
-    settings: &Settings,
+    policies: &Policies,
     token: &Verified,
     subject: UserId,
     request: &StartRequest,
     through: Option<&Through>,
-) -> Result<Result<Session>> {
+) -> Result<Result<Judged, Vec<Reason>>> {
     let identity = tx.ctx.identity()?.clone();
     let posture = Posture::of(&identity);
-    let reasons = if identity.subject().holds(Permission::UsersRead) {
-        // Locked, so that nobody is promoted or disabled between this look and the commit.
-        let locked = |conn: &mut Conn, id| users::find(conn, id, Lock::Share);
-        let caller = locked(tx.conn, identity.subject().id())?.ok_or_else(|| Error::internal("a caller has no row"))?;
-        match locked(tx.conn, subject)? {
-            Some(subject) => {
-                let caller = Principal { scope: identity.subject().scope, ..caller.to_principal() };
-                refusals(&caller, &subject.to_principal(), posture)
-            }
-            None => return Err(Error::not_found()),
-        }
-    } else {
+    // Held to the commit: a freeze waits for it, and then ends what this began; or was first.
+    tx.policy = policies.read(tx.conn, Lock::Share)?;
+    let policy = Arc::clone(&tx.policy);
+    // Locked, so that nobody is promoted or disabled between this look and the commit; and where starts are counted, one by one.
+    let is_counted = policy.terms.max_live_per_actor > 0 || policy.terms.max_starts_per_hour > 0;
+    let lock = if is_counted { Lock::Update } else { Lock::Share };
+    let row = users::find(tx.conn, identity.subject().id(), lock)?.ok_or_else(|| Error::internal("a caller has no row"))?;
+    let caller = Principal { scope: identity.subject().scope, ..row.to_principal() };
+    let may_start = caller_refusals(&caller, subject, posture, &policy).is_empty();
+    if !may_start && !caller.holds(Permission::UsersRead) {
         // Who may not see users learns nothing of them: a missing and a forbidden one look alike, and leave the same trace.
-        caller_refusals(identity.subject(), subject, posture)
-    };
-    if !reasons.is_empty() {
-        let entry = NewEntry::impersonation_refused(&tx.ctx, subject, &reasons);
-        // Under impersonation counted apart: two people who act as one user are two callers, and neither of them is the user.
-        match identity.impersonation_id() {
-            Some(impersonation) => entries::append_refusal(tx.conn, impersonation, subject, &entry)?,
-            None => entries::append_refusal(tx.conn, identity.subject().id(), subject, &entry)?,
-        }
-        tx.events.extend(reasons.iter().map(|reason| Event::ImpersonationRefused(reason.code)));
-        return Ok(Err(Error::refused(Code::ImpersonationRefused, "you may not act as this user", reasons)));
+        return Ok(Err(caller_refusals(&caller, subject, posture, &policy)));
     }
-    let duration = check_terms(settings, request)?;
+    let subject = users::find(tx.conn, subject, Lock::Share)?.ok_or_else(Error::not_found)?;
+    let mut reasons = refusals(&caller, &subject.to_principal(), posture, &policy);
+    if caller.holds(Permission::UsersImpersonate) {
+        let usage = usage(tx, caller.id())?;
+        reasons.extend(start_refusals(&caller, request.mode, usage, &policy));
+    }
+    if !reasons.is_empty() {
+        return Ok(Err(reasons));
+    }
+    let duration = check_terms(&policy.terms, request)?;
+    check_bounds(tx.conn, &subject, &request.bounds)?;
+    let mode = policy.mode_for(caller.role, request.mode.unwrap_or(policy.terms.default_mode));
     let original_expires_at = Time::from_timestamp(token.claims.exp, 0).ok_or_else(|| Error::internal("a token's expiry is no time"))?;
-    let expires_at = (tx.ctx.now + Duration::seconds(i64::from(duration))).min(original_expires_at);
+    let rights = request.bounds.permissions.map_or(Scope::of_role(subject.role), |bound| bound.and(Scope::of_role(subject.role)));
+    let token_terms = through.map(|through| through.terms(tx.conn, rights)).transpose()?;
+    // A way back to a token whose key is being retired would lead nowhere.
+    if !keys::hold(tx.conn, &token.kid)? {
+        return Err(invalid_token());
+    }
+    Ok(Ok(Judged {
+        actor: identity.subject().user.clone(),
+        original_session: identity.session().id,
+        grant: Terms { reason: request.reason.clone(), ticket: request.ticket.clone(), mode, bounds: request.bounds.clone() },
+        token_terms,
+        expires_at: (tx.ctx.now + Duration::seconds(i64::from(duration))).min(original_expires_at),
+        original_expires_at,
+        subject,
+    }))
+}
 
+/// What the actor has started already, as far as the policy limits it: without a limit nothing is counted.
+fn usage(tx: &mut Tx<'_>, actor: UserId) -> Result<Usage> {
+    let (most_live, most_starts) = (tx.policy.terms.max_live_per_actor, tx.policy.terms.max_starts_per_hour);
+    let live = if most_live > 0 { sessions::count_live_by(tx.conn, actor, tx.ctx.now, most_live)? } else { 0 };
+    let an_hour_ago = tx.ctx.now - Duration::hours(1);
+    let within_the_hour = if most_starts > 0 { sessions::count_started_by(tx.conn, actor, an_hour_ago, most_starts)? } else { 0 };
+    Ok(Usage { live, within_the_hour })
+}
+
+fn record_refusal(tx: &mut Tx<'_>, subject: UserId, reasons: Vec<Reason>) -> Result<Error> {
+    let identity = tx.ctx.identity()?.clone();
+    let entry = NewEntry::impersonation_refused(&tx.ctx, subject, &reasons);
+    // Under impersonation counted apart: two people who act as one user are two callers, and neither of them is the user.
+    match identity.impersonation_id() {
+        Some(impersonation) => entries::append_refusal(tx.conn, impersonation, subject, &entry)?,
+        None => entries::append_refusal(tx.conn, identity.subject().id(), subject, &entry)?,
+    }
+    tx.events.extend(reasons.iter().map(|reason| Event::ImpersonationRefused(reason.code)));
+    Ok(refused(reasons))
+}
+
+fn start(tx: &mut Tx<'_>, settings: &Settings, token: &Verified, judged: Judged, challenge: Option<&RestoreChallenge>) -> Result<Session> {
+    let Judged { subject, actor, original_session, grant, token_terms, expires_at, original_expires_at } = judged;
     let id = SessionId::new(tx.ctx.now);
-    let terms = Terms { reason: request.reason.clone(), ticket: request.ticket.clone(), mode: request.mode };
-    let user = users::find(tx.conn, subject, Lock::None)?.ok_or_else(Error::not_found)?;
-    let token_terms = through.map(|through| through.terms(tx.conn, Scope::of_role(user.role))).transpose()?;
-    let told =
-        Started { reason: terms.reason.as_ref(), ticket: terms.ticket.as_ref(), mode: terms.mode, expires_at, terms: token_terms.as_ref() };
-    let entry = NewEntry::impersonation_started(&tx.ctx, id, &user.to_ref(), &told);
+    let told = Started {
+        reason: grant.reason.as_ref(),
+        ticket: grant.ticket.as_ref(),
+        mode: grant.mode,
+        bounds: &grant.bounds,
+        expires_at,
+        terms: token_terms.as_ref(),
+    };
+    let entry = NewEntry::impersonation_started(&tx.ctx, id, &subject.to_ref(), &told);
+    let mode = grant.mode;
     let session = NewSession {
         id,
-        subject,
-        acting: Some(NewActing { actor: identity.subject().id(), original_session: identity.session().id, grant: terms.clone() }),
+        subject: subject.id,
+        acting: Some(NewActing { actor: actor.id, original_session, grant }),
         terms: token_terms,
         client_ip: None,
         user_agent: None,
         started_at: tx.ctx.now,
         expires_at,
     };
-    // Held to the commit: a way back to a token whose key is being retired would lead nowhere.
-    if !keys::hold(tx.conn, &token.kid)? {
-        return Err(invalid_token());
-    }
     // A token that others are to have too must not become the administrator's in their hands: without a proof nothing comes back.
     let is_ours_alone =
         session.terms.as_ref().is_none_or(|terms| matches!(&terms.audiences[..], [one] if one.as_str() == settings.audience));
-    let challenge = request.restore_challenge.clone().or_else(|| (!is_ours_alone).then(RestoreChallenge::unmeetable));
+    let challenge = challenge.cloned().or_else(|| (!is_ours_alone).then(RestoreChallenge::unmeetable));
     sessions::insert(tx.conn, &session, &entry)?;
     let way = WayBack { kid: token.kid.clone(), signing_input: token.signing_input.clone(), challenge, expires_at: original_expires_at };
     sessions::insert_way_back(tx.conn, id, &way)?;
-    tx.events.push(Event::ImpersonationStarted(terms.mode));
-    load(tx, id).map(Ok)
+    tx.events.push(Event::ImpersonationStarted(mode));
+    load(tx, id)
 }
 
-/// What the settings ask of a start; answers its duration in seconds.
-fn check_terms(settings: &Settings, request: &StartRequest) -> Result<u32> {
+/// What the policy asks of a start; answers its duration in seconds.
+fn check_terms(terms: &PolicyTerms, request: &StartRequest) -> Result<u32> {
     let mut errors = Vec::new();
-    if settings.reason_required && request.reason.is_none() {
-        errors.push(FieldError::new("/reason", "required", "say why you act as this user"));
+    let mut refuse = |pointer: &str, code: &str, detail: String| errors.push(FieldError::new(pointer, code, detail));
+    match &request.reason {
+        None if terms.reason_required => refuse("/reason", "required", "say why you act as this user".to_owned()),
+        Some(reason) if reason.as_str().chars().count() < terms.reason_min_length as usize => {
+            refuse("/reason", "too_short", format!("must have at least {} characters", terms.reason_min_length));
+        }
+        _ => {}
     }
-    if settings.restore_proof_required && request.restore_challenge.is_none() {
-        errors.push(FieldError::new("/restore_challenge", "required", "a restore proof is mandatory here"));
+    match (&request.ticket, &terms.ticket_pattern) {
+        (None, _) if terms.ticket_required => refuse("/ticket", "required", "name the support ticket".to_owned()),
+        (Some(ticket), Some(pattern)) if !pattern.matches(ticket.as_str()) => {
+            refuse("/ticket", "invalid_ticket", format!("must match `{}`", pattern.as_str()));
+        }
+        _ => {}
     }
-    let duration = request.duration_seconds.unwrap_or(settings.impersonation_ttl.min(settings.impersonation_max));
-    if !(1..=settings.impersonation_max).contains(&duration) {
-        errors.push(FieldError::new("/duration_seconds", "out_of_range", format!("must be 1 to {} seconds", settings.impersonation_max)));
+    if terms.restore_proof_required && request.restore_challenge.is_none() {
+        refuse("/restore_challenge", "required", "a restore proof is mandatory here".to_owned());
+    }
+    let duration = request.duration_seconds.unwrap_or_else(|| terms.usual_duration());
+    if !(1..=terms.max_duration_seconds).contains(&duration) {
+        refuse("/duration_seconds", "out_of_range", format!("must be 1 to {} seconds", terms.max_duration_seconds));
     }
     if errors.is_empty() { Ok(duration) } else { Err(Error::invalid(errors)) }
+}
+
+/// That a start asks for less and not for more: permissions that the subject holds, and articles that the subject may see.
+fn check_bounds(conn: &mut Conn, subject: &User, bounds: &Bounds) -> Result<()> {
+    let mut errors = Vec::new();
+    let wanting = bounds.permissions.into_iter().flat_map(Scope::permissions).filter(|permission| !subject.role.holds(*permission));
+    errors.extend(wanting.map(|permission| FieldError::new("/permissions", "not_held", format!("the user does not hold `{permission}`"))));
+    let subject = subject.to_principal();
+    for (index, id) in bounds.articles.iter().flatten().enumerate() {
+        let seen = articles::find(conn, *id, Lock::None)?.filter(|article| article.is_visible_to(Viewer::User(&subject)));
+        if seen.is_none() {
+            let detail = "there is no such article that the user may see";
+            errors.push(FieldError::new(format!("/resources/{index}"), "unknown_resource", detail));
+        }
+    }
+    if errors.is_empty() { Ok(()) } else { Err(Error::invalid(errors)) }
 }
 
 /// Why `caller` may not act as `subject`, for the button on the user's page; `None` for a caller who may not impersonate at all and so is shown none.
@@ -155,7 +287,7 @@ pub fn button(caller: &Ctx, subject: &Principal) -> Result<Option<Vec<Reason>>> 
     }
     let identity = caller.identity()?;
     let shows = identity.subject().holds(Permission::UsersImpersonate);
-    Ok(shows.then(|| refusals(identity.subject(), subject, Posture::of(identity))))
+    Ok(shows.then(|| refusals(identity.subject(), subject, Posture::of(identity), identity.policy())))
 }
 
 /// Live and past impersonations, newest first.

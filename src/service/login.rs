@@ -176,7 +176,7 @@ impl Office {
             // Read again under the session's lock: whoever held it before may have replaced the token.
             let row = sessions::find_refresh_token(tx.conn, &hash)?.ok_or_else(invalid)?;
             tx.ctx.by = By::Credential(session.subject.user.clone());
-            match session.standing(now, 0) {
+            match session.standing(now, &tx.policy) {
                 Standing::Live => {}
                 Standing::Over(cause) => return Ok(Err(ending::over(&session, cause))),
                 Standing::MustEnd(cause) => {

@@ -37,13 +37,13 @@ impl Office {
     /// 401 `session_ended`, `token_expired`, `impersonation_ended`, `original_session_ended` or `restore_proof_required`.
     pub async fn log_out(&self, presented: Presented, verifier: Option<String>, client: Client, now: Time) -> Result<LoggedOut> {
         let token = presented.token;
-        let idle = self.settings.impersonation_idle;
-        let kid = token.kid.clone();
+        let (kid, policies) = (token.kid.clone(), std::sync::Arc::clone(&self.policies));
         let ctx = Ctx { by: By::Anonymous, now, request_id: client.request_id };
         let outcome = self.transact(ctx, move |tx| {
-            let Holder::User { session, exchange } = find_holder(tx.conn, &token, Lock::Update)? else { return Err(user_required()) };
-            tx.ctx.by = By::Request(Box::new(identity((*session).clone(), exchange.clone())));
-            let standing = session.standing(now, idle);
+            let found = find_holder(tx.conn, &policies, &token, Lock::Update)?;
+            let Holder::User { session, exchange, policy } = found else { return Err(user_required()) };
+            let standing = session.standing(now, &policy);
+            tx.ctx.by = By::Request(Box::new(identity((*session).clone(), exchange.clone(), policy)));
             if let Some(exchange) = exchange {
                 return leave_narrower(tx, &session, &exchange, standing);
             }
@@ -74,7 +74,8 @@ impl Office {
                     return Err(Error::impersonation_ended(EndCause::OriginalSessionEnded));
                 }
                 let access_token = self.tokens.resign(&way.kid, &way.signing_input, session.subject.id(), session.id)?;
-                let grant = Grant { access_token, expires_at: way.expires_at, refresh: None, session: *session };
+                let policy = self.policies.known();
+                let grant = Grant { access_token, expires_at: way.expires_at, refresh: None, session: *session, policy };
                 Ok(LoggedOut::Restored(Box::new(grant)))
             }
         }

@@ -7,6 +7,7 @@
 pub mod articles;
 pub mod clients;
 mod ending;
+pub mod explain;
 mod gate;
 pub mod grants;
 pub mod history;
@@ -17,8 +18,10 @@ pub mod logout;
 pub mod oauth;
 mod office;
 pub mod passwords;
+pub mod policy;
 pub mod sessions;
 pub mod sweep;
+pub mod undo;
 pub mod users;
 
 pub use gate::{Caller, Presented, Tx, run_command};

@@ -3,6 +3,8 @@
 //! Who may act as whom, and whether a session still counts, is decided where it always is; here is only what clients add: who they are, what they may have, and
 //! whose tokens they may present.
 
+use std::sync::Arc;
+
 use chrono::Duration;
 
 use super::ending;
@@ -17,7 +19,7 @@ use crate::domain::client::{Audience, Client, ClientGrant, ClientId, ClientPrinc
 use crate::domain::error::{Code, Error, Result};
 use crate::domain::history::NewEntry;
 use crate::domain::identity::{By, Ctx, Identity};
-use crate::domain::ids::{SessionId, UserId};
+use crate::domain::ids::{ArticleId, SessionId, UserId};
 use crate::domain::impersonation::{EndCause, Mode, StartRequest};
 use crate::domain::oauth::OAuthCode;
 use crate::domain::operation::{EXCHANGE_TOKEN, Operation as _, StartImpersonation};
@@ -39,6 +41,8 @@ pub struct Issued {
     /// The token's expiry, exclusive.
     pub expires_at: Time,
     pub scope: Scope,
+    /// The articles to which it reaches, where that is not all.
+    pub articles: Option<Vec<ArticleId>>,
     /// Whose it is, for the log; nobody's where a client has it for itself.
     pub whose: Option<Whose>,
 }
@@ -94,6 +98,8 @@ pub struct Introspection {
     pub scope: Scope,
     /// Of an impersonation.
     pub mode: Option<Mode>,
+    /// The articles to which it reaches, where that is not all.
+    pub articles: Option<Vec<ArticleId>>,
 }
 
 fn refuse(code: OAuthCode, detail: impl Into<String>) -> Error {
@@ -111,6 +117,9 @@ fn refuse_token(parameter: &str, error: Error) -> Error {
         Code::Internal | Code::Overloaded | Code::DatabaseUnavailable | Code::TooManyAttempts => error,
         _ if error.oauth_code().is_some() => error,
         Code::NotFound => refuse(OAuthCode::InvalidRequest, "subject_token: there is no such user"),
+        Code::InvalidRequest if error.errors().iter().any(|error| error.pointer.starts_with("/resources")) => {
+            refuse(OAuthCode::InvalidAuthorizationDetails, "authorization_details: names an article that is not there for the user to see")
+        }
         Code::InvalidRequest => {
             let field = |pointer: &str| match pointer.trim_start_matches('/') {
                 "duration_seconds" => "requested_duration".to_owned(),
@@ -277,7 +286,13 @@ impl Office {
         let Grant { access_token, expires_at, session, .. } =
             self.start_through(&caller, start.subject, start.request, Some(through)).await.map_err(refused)?;
         self.tell_issued(ClientGrant::Impersonate);
-        Ok(Issued { access_token, expires_at, scope: session.subject.rights(), whose: Some(Whose::of(&session)) })
+        Ok(Issued {
+            access_token,
+            expires_at,
+            scope: session.subject.rights(),
+            articles: articles_of(&session),
+            whose: Some(Whose::of(&session)),
+        })
     }
 
     /// Exchanges a token for a narrower one: fewer scopes, another audience, a shorter life; `act` stays. The new token's session hangs on the presented one's: its
@@ -302,6 +317,7 @@ impl Office {
             access_token,
             expires_at: exchange.expires_at,
             scope: exchange.terms.scope,
+            articles: articles_of(identity.session()),
             whose: Some(Whose::of(identity.session())),
         })
     }
@@ -326,7 +342,7 @@ impl Office {
             } else {
                 ""
             };
-            let scope = narrow(asked.scope, identity.subject().rights().and(client.scope()), hint)?;
+            let scope = narrow(asked.scope, reach(&identity).and(client.scope()), hint)?;
             let audiences = resolve(&asked.targets, &client, &ours, &claims.aud)?;
             if client.id.is_first_party() && !claims.is_for(&ours) && !audiences.iter().all(|audience| claims.aud.contains(audience)) {
                 // Or whoever was given a token of another audience could make one for Actas of it, as the client that everybody may be.
@@ -359,6 +375,7 @@ impl Office {
         let session = identity.session();
         AccessClaims {
             root_sid: Some(session.id),
+            authorization_details: source.claims.authorization_details.clone(),
             // As it is: whatever the request said.
             act: source.claims.act.map(|act| Actor { sub: act.sub }),
             ..self.claims(Subject::User(session.subject.id()), &exchange.terms, exchange.id, exchange.expires_at, now)
@@ -407,7 +424,7 @@ impl Office {
         let claims = self.claims(Subject::Client(id), &session.terms, session.id, session.expires_at, now);
         let access_token = self.sign(&kid, &claims).await?;
         self.tell_issued(ClientGrant::ClientCredentials);
-        Ok(Issued { access_token, expires_at: session.expires_at, scope: session.terms.scope, whose: None })
+        Ok(Issued { access_token, expires_at: session.expires_at, scope: session.terms.scope, articles: None, whose: None })
     }
 
     /// Renews an own session at the request of the first-party client, as [`Office::refresh`] does.
@@ -475,24 +492,24 @@ impl Office {
         if !token.claims.aud.iter().any(|aud| client.may_address(aud.as_str(), ours)) {
             return Ok(None);
         }
-        let asked = token.clone();
-        let holder = match self.db.read(move |conn| find_holder(conn, &asked, Lock::None)).await {
+        let (asked, policies) = (token.clone(), Arc::clone(&self.policies));
+        let holder = match self.db.read(move |conn| find_holder(conn, &policies, &asked, Lock::None)).await {
             Err(error) if error.code() == Code::InvalidToken => return Ok(None),
             holder => holder?,
         };
         let known = match holder {
-            Holder::User { session, exchange } => {
-                let is_live = session.standing(now, self.settings.impersonation_idle) == Standing::Live
-                    && check_token(&token, exchange.as_deref(), now).is_ok();
-                let mode = session.acting_as().map(|acting| acting.grant.mode);
-                is_live.then(|| (identity(*session, exchange).subject().rights(), mode))
+            Holder::User { session, exchange, policy } => {
+                let is_live = session.standing(now, &policy) == Standing::Live && check_token(&token, exchange.as_deref(), now).is_ok();
+                let identity = identity(*session, exchange, policy);
+                let mode = identity.hold().map(|hold| hold.mode);
+                is_live.then(|| (reach(&identity), mode, articles_of(identity.session())))
             }
             Holder::Client(session) => {
                 let is_live = session.standing(now) == TokenStanding::Live && !token.is_expired(now);
-                is_live.then_some((session.terms.scope, None))
+                is_live.then_some((session.terms.scope, None, None))
             }
         };
-        Ok(known.map(|(scope, mode)| Introspection { claims: token.claims, scope, mode }))
+        Ok(known.map(|(scope, mode, articles)| Introspection { claims: token.claims, scope, mode, articles }))
     }
 
     /// Ends what a token stands for (RFC 7009): an own session, an impersonation without giving anything back, a narrower token alone, a client's own token. One that
@@ -511,9 +528,9 @@ impl Office {
         if token.claims.client_id != client.id {
             return Err(other_clients());
         }
-        let idle = self.settings.impersonation_idle;
+        let policies = Arc::clone(&self.policies);
         let ctx = Ctx { by: By::Anonymous, now, request_id: sender.request_id.clone() };
-        let revoked = self.transact(ctx, move |tx| match find_holder(tx.conn, &token, Lock::Update)? {
+        let revoked = self.transact(ctx, move |tx| match find_holder(tx.conn, &policies, &token, Lock::Update)? {
             Holder::Client(session) => {
                 let id = session.terms.client;
                 tx.ctx.by = By::Client(Box::new(ClientPrincipal { id, name: session.name.clone(), scope: session.terms.scope }));
@@ -527,17 +544,18 @@ impl Office {
                     Err(Error::lost_race("a client's token was ended while it was being ended"))
                 }
             }
-            Holder::User { session, exchange } => {
-                tx.ctx.by = By::Request(Box::new(identity((*session).clone(), exchange.clone())));
+            Holder::User { session, exchange, policy } => {
+                tx.ctx.by = By::Request(Box::new(identity((*session).clone(), exchange.clone(), Arc::clone(&policy))));
+                tx.policy = policy;
                 match exchange {
                     // Over with the session on which it hangs: nothing is written under that any more.
-                    Some(_) if session.standing(now, idle) != Standing::Live => Ok(()),
+                    Some(_) if session.standing(now, &tx.policy) != Standing::Live => Ok(()),
                     Some(exchange) if check_standing(exchange.standing(now)).is_ok() => {
                         ending::end_exchange(tx, &exchange, EndCause::Revoked)
                     }
                     Some(_) => Ok(()),
                     None if session.acting_as().is_none() && token.is_expired(now) => Ok(()),
-                    None => revoke_session(tx, &session, idle),
+                    None => revoke_session(tx, &session),
                 }
             }
         });
@@ -549,7 +567,6 @@ impl Office {
 
     async fn revoke_refresh_token(&self, client: &Client, token: &RefreshToken, sender: &Sender, now: Time) -> Result<()> {
         let (hash, is_first_party) = (token.hash(), client.id.is_first_party());
-        let idle = self.settings.impersonation_idle;
         let ctx = Ctx { by: By::Anonymous, now, request_id: sender.request_id.clone() };
         self.transact(ctx, move |tx| {
             let Some(row) = sessions::find_refresh_token(tx.conn, &hash)? else { return Ok(()) };
@@ -558,7 +575,7 @@ impl Office {
             }
             let Some(session) = sessions::find(tx.conn, row.session, Lock::Update)? else { return Ok(()) };
             tx.ctx.by = By::Credential(session.subject.user.clone());
-            revoke_session(tx, &session, idle)
+            revoke_session(tx, &session)
         })
         .await
     }
@@ -581,6 +598,17 @@ fn other_clients() -> Error {
     refuse(OAuthCode::InvalidGrant, "the token was given to another client")
 }
 
+/// The articles to which an impersonation reaches, where that is not all.
+fn articles_of(session: &Session) -> Option<Vec<ArticleId>> {
+    session.acting_as().and_then(|acting| acting.grant.bounds.articles.clone())
+}
+
+/// What may be done with a token: what the subject may, less what the impersonation was not started for.
+fn reach(identity: &Identity) -> Scope {
+    let rights = identity.subject().rights();
+    identity.hold().and_then(|hold| hold.bounds.permissions).map_or(rights, |bound| bound.and(rights))
+}
+
 /// When what was presented is over: the token, its row, and the session on which it hangs.
 fn end_of(token: &Verified, identity: &Identity) -> Result<Time> {
     let exp = Time::from_timestamp(token.claims.exp, 0).ok_or_else(|| Error::internal("a token's expiry is no time"))?;
@@ -600,8 +628,8 @@ fn require_depth(conn: &mut Conn, source: Option<&Exchange>) -> Result<()> {
 }
 
 /// Ends a session for good, whatever its standing; an impersonation's way back closes with it.
-fn revoke_session(tx: &mut super::gate::Tx<'_>, session: &Session, idle: u32) -> Result<()> {
-    match (&session.kind, session.standing(tx.ctx.now, idle)) {
+fn revoke_session(tx: &mut super::gate::Tx<'_>, session: &Session) -> Result<()> {
+    match (&session.kind, session.standing(tx.ctx.now, &tx.policy)) {
         (Kind::Own, Standing::Live) => ending::end_own(tx, session.id, session.subject.id(), EndCause::Revoked),
         (Kind::Own, Standing::MustEnd(cause)) => ending::end_overdue(tx, session, cause),
         (Kind::Own, Standing::Over(_)) => Ok(()),

@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
+use super::policy::Policies;
 use crate::auth::keys::{Algorithm, KeyEncryptionKey};
 use crate::auth::limiter::{Limiter, origin_of};
 use crate::auth::passwords::Passwords;
@@ -13,7 +14,7 @@ use crate::domain::error::ReasonCode;
 use crate::domain::impersonation::{EndCause, Mode};
 use crate::store::Db;
 
-/// The rules that the operator sets. Times in seconds.
+/// The rules that the operator sets, but for those of impersonation, which are the policy's. Times in seconds.
 #[derive(Debug, Clone)]
 pub struct Settings {
     pub issuer: String,
@@ -24,14 +25,6 @@ pub struct Settings {
     /// From login, not extended.
     pub refresh_token_ttl: u32,
     pub refresh_grace: u32,
-    /// How long an impersonation lasts unless it asks for something else.
-    pub impersonation_ttl: u32,
-    /// The most that it may ask for.
-    pub impersonation_max: u32,
-    /// How long it may go unused; 0 means no limit.
-    pub impersonation_idle: u32,
-    pub reason_required: bool,
-    pub restore_proof_required: bool,
 }
 
 /// Something that the metrics count, told once it is durable.
@@ -44,6 +37,8 @@ pub enum Event {
     ImpersonationStarted(Mode),
     ImpersonationRefused(ReasonCode),
     ImpersonationEnded(EndCause),
+    /// A start was tried without starting; whether it would have been allowed.
+    ImpersonationTried(bool),
     /// The token endpoint gave a token.
     TokenIssued(ClientGrant),
 }
@@ -61,6 +56,7 @@ pub struct Office {
     pub passwords: Passwords,
     pub limiter: Limiter,
     pub settings: Settings,
+    pub policies: Arc<Policies>,
     pub observer: Observer,
 }
 

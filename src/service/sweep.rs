@@ -20,16 +20,23 @@ impl Office {
     /// # Errors
     /// Where the database can't be reached.
     pub async fn sweep(&self, now: Time) -> Result<()> {
-        let idle = self.settings.impersonation_idle;
-        let idle_since = (idle > 0).then(|| now - Duration::seconds(i64::from(idle)));
         loop {
+            let policies = std::sync::Arc::clone(&self.policies);
             let ctx = Ctx::system("nobody asked: its time was over", now);
             let ended = self.transact(ctx, move |tx| {
                 let mut ended = 0;
-                for id in sessions::overdue(tx.conn, now, idle_since, BATCH)? {
+                tx.policy = policies.read(tx.conn, Lock::None)?;
+                let idle = i64::from(tx.policy.terms.idle_seconds);
+                let idle_since = (idle > 0).then(|| now - Duration::seconds(idle));
+                let overdue = match tx.policy.freeze {
+                    // Frozen by the environment: nobody asked for their ends yet.
+                    Some(_) => sessions::open_impersonations(tx.conn, BATCH)?,
+                    None => Vec::new(),
+                };
+                for id in sessions::overdue(tx.conn, now, idle_since, BATCH)?.into_iter().chain(overdue) {
                     // Found again under its lock: another instance may have been here, or its user.
                     let Some(session) = sessions::find(tx.conn, id, Lock::Update)? else { continue };
-                    if let Standing::MustEnd(cause) = session.standing(now, idle) {
+                    if let Standing::MustEnd(cause) = session.standing(now, &tx.policy) {
                         ending::end_overdue(tx, &session, cause)?;
                         ended += 1;
                     }

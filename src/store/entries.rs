@@ -175,6 +175,43 @@ pub fn count_by_impersonation(conn: &mut Conn, ids: &[SessionId]) -> Result<Vec<
     rows.into_iter().filter_map(|(id, count)| id.map(|id| Ok((columns::session_id(&id)?, count)))).collect()
 }
 
+/// Which articles were changed under an impersonation, and for each the place of its first such entry; in the order of their ids. Not locked.
+pub fn articles_changed_under(conn: &mut Conn, impersonation: SessionId) -> Result<Vec<(ArticleId, Seq)>> {
+    let rows: Vec<(String, Option<i64>)> = entries::table
+        .filter(entries::impersonation_id.eq(impersonation.to_string()))
+        .filter(entries::resource_type.eq(ResourceType::Article.as_str()))
+        .group_by(entries::resource_id)
+        .order(entries::resource_id)
+        .select((entries::resource_id, diesel::dsl::min(entries::seq)))
+        .load(conn)
+        .or_domain()?;
+    let articles = rows.into_iter().map(|(id, first)| Ok((columns::article_id(&id)?, Seq(first.unwrap_or_default()))));
+    articles.collect()
+}
+
+/// An article's entries from the newest down to `first`.
+pub fn of_article_since(conn: &mut Conn, id: ArticleId, first: Seq) -> Result<Vec<Entry>> {
+    let rows: Vec<Row> = entries::table
+        .filter(entries::resource_id.eq(id.to_string()))
+        .filter(entries::seq.ge(first.0))
+        .order(entries::seq.desc())
+        .load(conn)
+        .or_domain()?;
+    rows.into_iter().map(Row::into_entry).collect()
+}
+
+/// When an article was created.
+pub fn article_created_at(conn: &mut Conn, id: ArticleId) -> Result<Option<Time>> {
+    let created: Option<NaiveDateTime> = entries::table
+        .filter(entries::resource_id.eq(id.to_string()))
+        .filter(entries::resource_version.eq(1))
+        .select(entries::occurred_at)
+        .first(conn)
+        .optional()
+        .or_domain()?;
+    Ok(created.map(columns::time))
+}
+
 /// Whether the history knows this article: a user's or a session's id is none, whoever asks for it as one.
 pub fn knows_article(conn: &mut Conn, id: ArticleId) -> Result<bool> {
     let of_it =

@@ -15,6 +15,7 @@ pub mod entries;
 mod error;
 pub mod keys;
 pub mod migrate;
+pub mod policies;
 mod schema;
 pub mod sessions;
 pub mod token_sessions;

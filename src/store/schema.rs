@@ -67,6 +67,21 @@ diesel::table! {
         client_id -> Nullable<Text>,
         scope -> Nullable<Text>,
         audience -> Nullable<Text>,
+        bound_permissions -> Nullable<Text>,
+        bound_resources -> Nullable<Text>,
+    }
+}
+
+diesel::table! {
+    policies (id) {
+        id -> Text,
+        terms -> Text,
+        frozen_at -> Nullable<Timestamp>,
+        freeze_reason -> Nullable<Text>,
+        frozen_by_id -> Nullable<Text>,
+        version -> BigInt,
+        updated_at -> Timestamp,
+        entry_id -> Text,
     }
 }
 
@@ -192,5 +207,6 @@ diesel::allow_tables_to_appear_in_same_query!(
     articles,
     clients,
     exchanged_sessions,
-    client_sessions
+    client_sessions,
+    policies
 );

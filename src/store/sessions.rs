@@ -7,15 +7,17 @@ use super::columns::{self, NameRow, PrincipalRow, required};
 use super::conn::{Conn, Lock};
 use super::entries;
 use super::error::OrDomain as _;
-use super::schema::{keys, refresh_tokens, sessions, users, ways_back};
+use super::policies;
+use super::schema::{keys, policies as policy_rows, refresh_tokens, sessions, users, ways_back};
 use super::token_sessions::{read_terms, write_audiences};
 use crate::domain::Time;
 use crate::domain::client::ClientId;
 use crate::domain::error::Result;
 use crate::domain::history::NewEntry;
 use crate::domain::ids::{SessionId, UserId};
-use crate::domain::impersonation::{End, EndCause, Grant, Impersonation, ImpersonationStatus, Mode};
+use crate::domain::impersonation::{Bounds, End, EndCause, Grant, Impersonation, ImpersonationStatus, Mode};
 use crate::domain::page::{Page, PageRequest};
+use crate::domain::scope::Scope;
 use crate::domain::session::{ActingAs, Ended, Kind, Session, TokenTerms};
 use crate::domain::text::{Reason, RestoreChallenge, Ticket};
 
@@ -64,6 +66,8 @@ pub fn insert(conn: &mut Conn, session: &NewSession, entry: &NewEntry) -> Result
             sessions::client_id.eq(session.terms.as_ref().map(|terms| terms.client.to_string())),
             sessions::scope.eq(session.terms.as_ref().map(|terms| terms.scope.to_string())),
             sessions::audience.eq(session.terms.as_ref().map(|terms| write_audiences(&terms.audiences))),
+            sessions::bound_permissions.eq(acting.and_then(|acting| acting.grant.bounds.permissions).map(|scope| scope.to_string())),
+            sessions::bound_resources.eq(acting.and_then(|acting| acting.grant.bounds.resources()).map(|resources| resources.join(" "))),
             sessions::client_ip.eq(session.client_ip.as_deref()),
             sessions::user_agent.eq(session.user_agent.as_deref()),
             sessions::started_at.eq(session.started_at.naive_utc()),
@@ -92,8 +96,13 @@ struct Row {
     client_id: Option<String>,
     scope: Option<String>,
     audience: Option<String>,
+    bounds: BoundsRow,
     key_is_retired: Option<bool>,
+    policy_version: Option<i64>,
 }
+
+/// Permissions and resources, each with spaces between.
+type BoundsRow = (Option<String>, Option<String>);
 
 impl Row {
     fn into_session(self) -> Result<Session> {
@@ -103,7 +112,7 @@ impl Row {
                 original_session: columns::session_id(&original)?,
                 original_ended_at: original_ended_at.map(columns::time),
                 original_expires_at: columns::time(original_expires_at),
-                grant: grant(self.mode.as_deref(), self.reason, self.ticket)?,
+                grant: grant(self.mode.as_deref(), self.reason, self.ticket, self.bounds)?,
             })),
             _ => Kind::Own,
         };
@@ -126,11 +135,14 @@ impl Row {
     }
 }
 
-fn grant(mode: Option<&str>, reason: Option<String>, ticket: Option<String>) -> Result<Grant> {
+fn grant(mode: Option<&str>, reason: Option<String>, ticket: Option<String>, (permissions, resources): BoundsRow) -> Result<Grant> {
+    // What this version doesn't know is inside of nothing.
+    let articles = resources.map(|resources| resources.split(' ').filter_map(Bounds::read_article).collect());
     Ok(Grant {
         reason: reason.map(Reason::from_stored),
         ticket: ticket.map(Ticket::from_stored),
         mode: required("mode", mode.and_then(Mode::parse))?,
+        bounds: Bounds { permissions: permissions.as_deref().map(Scope::from_stored), articles },
     })
 }
 
@@ -145,6 +157,8 @@ pub struct Presented {
     pub session: Session,
     /// Whether the key that signed the token is there and was not retired.
     pub key_counts: bool,
+    /// The policy's version now; nothing before the first start.
+    pub policy_version: Option<i64>,
 }
 
 /// The session with this id, with all that decides whether it still counts, in one select. Locked as asked, an impersonation together with its original.
@@ -152,7 +166,7 @@ pub fn find(conn: &mut Conn, id: SessionId, lock: Lock) -> Result<Option<Session
     Ok(find_presented(conn, id, "", lock)?.map(|presented| presented.session))
 }
 
-/// As [`find`], and in the same select whether the key `kid`, which signed the token that names the session, still counts.
+/// As [`find`], and in the same select whether the key `kid`, which signed the token that names the session, still counts, and which version the policy has.
 pub fn find_presented(conn: &mut Conn, id: SessionId, kid: &str, lock: Lock) -> Result<Option<Presented>> {
     let id = id.to_string();
     if let Conn::Postgres(conn) = conn {
@@ -179,12 +193,18 @@ pub fn find_presented(conn: &mut Conn, id: SessionId, kid: &str, lock: Lock) -> 
             sessions::client_id,
             sessions::scope,
             sessions::audience,
+            (sessions::bound_permissions, sessions::bound_resources),
             keys::table.find(kid).select(keys::retired_at.is_not_null()).single_value(),
+            policy_rows::table.find(policies::ID).select(policy_rows::version).single_value(),
         ))
         .first(conn)
         .optional()
         .or_domain()?;
-    row.map(|row| Ok(Presented { key_counts: row.key_is_retired == Some(false), session: row.into_session()? })).transpose()
+    row.map(|row| {
+        let (key_counts, policy_version) = (row.key_is_retired == Some(false), row.policy_version);
+        Ok(Presented { key_counts, policy_version, session: row.into_session()? })
+    })
+    .transpose()
 }
 
 /// Locks a session's row, and before it its original's, as everyone does. Both in the same way: if writes only shared the original, a stream of them could hold off
@@ -238,6 +258,8 @@ pub enum Open {
     By(UserId),
     /// Impersonations that this client started.
     Through(ClientId),
+    /// Every impersonation.
+    Impersonations,
 }
 
 /// The sessions of that kind whose rows are open, oldest first, locked for their end.
@@ -249,6 +271,7 @@ pub fn lock_open(conn: &mut Conn, which: Open) -> Result<Vec<SessionId>> {
         Open::Of(user) => query.filter(sessions::actor_id.is_not_null()).filter(sessions::subject_id.eq(user.to_string())),
         Open::By(user) => query.filter(sessions::actor_id.is_not_null()).filter(sessions::actor_id.eq(user.to_string())),
         Open::Through(client) => query.filter(sessions::client_id.eq(client.to_string())),
+        Open::Impersonations => query.filter(sessions::actor_id.is_not_null()),
     };
     let ids: Vec<String> = query.load(conn).or_domain()?;
     if let Conn::Postgres(conn) = conn {
@@ -266,6 +289,13 @@ pub fn open(conn: &mut Conn, user: Option<UserId>, limit: i64) -> Result<Vec<Ses
         query = query.filter(sessions::subject_id.eq(user.to_string()));
     }
     let ids: Vec<String> = query.load(conn).or_domain()?;
+    ids.iter().map(|id| columns::session_id(id)).collect()
+}
+
+/// Open impersonations, oldest first, at most `limit` of them. Not locked.
+pub fn open_impersonations(conn: &mut Conn, limit: i64) -> Result<Vec<SessionId>> {
+    let open = sessions::table.filter(sessions::actor_id.is_not_null()).filter(sessions::ended_at.is_null());
+    let ids: Vec<String> = open.order(sessions::id).limit(limit).select(sessions::id).load(conn).or_domain()?;
     ids.iter().map(|id| columns::session_id(id)).collect()
 }
 
@@ -374,6 +404,7 @@ struct ImpersonationRow {
     subject: NameRow,
     actor: NameRow,
     ended_by: Option<NameRow>,
+    bounds: BoundsRow,
 }
 
 impl ImpersonationRow {
@@ -389,7 +420,7 @@ impl ImpersonationRow {
             id: columns::session_id(&self.id)?,
             subject: columns::name(self.subject)?,
             actor: columns::name(self.actor)?,
-            grant: grant(self.mode.as_deref(), self.reason, self.ticket)?,
+            grant: grant(self.mode.as_deref(), self.reason, self.ticket, self.bounds)?,
             started_at: columns::time(self.started_at),
             expires_at,
             end,
@@ -422,6 +453,7 @@ pub fn list_impersonations(
             subjects.fields((users::id, users::email, users::display_name)),
             actors.fields((users::id, users::email, users::display_name)),
             enders.fields((users::id, users::email, users::display_name)).nullable(),
+            (sessions::bound_permissions, sessions::bound_resources),
         ))
         .into_boxed();
     if let Some(id) = filter.id {
@@ -465,6 +497,27 @@ pub fn count_live_impersonations(conn: &mut Conn, now: Time) -> Result<i64> {
         .count()
         .get_result(conn)
         .or_domain()
+}
+
+/// How many impersonations by this actor run, counted as far as `most`.
+pub fn count_live_by(conn: &mut Conn, actor: UserId, now: Time, most: u32) -> Result<i64> {
+    let live = sessions::table
+        .filter(sessions::actor_id.eq(actor.to_string()))
+        .filter(sessions::ended_at.is_null())
+        .filter(sessions::expires_at.gt(now.naive_utc()));
+    let ids: Vec<String> = live.select(sessions::id).limit(i64::from(most)).load(conn).or_domain()?;
+    Ok(count(&ids))
+}
+
+/// How many impersonations this actor started after `since`, counted as far as `most`.
+pub fn count_started_by(conn: &mut Conn, actor: UserId, since: Time, most: u32) -> Result<i64> {
+    let started = sessions::table.filter(sessions::actor_id.eq(actor.to_string())).filter(sessions::started_at.gt(since.naive_utc()));
+    let ids: Vec<String> = started.select(sessions::id).limit(i64::from(most)).load(conn).or_domain()?;
+    Ok(count(&ids))
+}
+
+fn count(ids: &[String]) -> i64 {
+    i64::try_from(ids.len()).unwrap_or(i64::MAX)
 }
 
 /// What logout of an impersonation gives back.
@@ -519,6 +572,12 @@ pub fn close_ways_back(conn: &mut Conn, user: UserId) -> Result<()> {
         .filter(sessions::subject_id.eq(user.clone()).or(sessions::actor_id.assume_not_null().eq(user)))
         .select(sessions::id);
     diesel::delete(ways_back::table.filter(ways_back::impersonation_id.eq_any(theirs))).execute(conn).or_domain()?;
+    Ok(())
+}
+
+/// Closes every way back.
+pub fn close_all_ways_back(conn: &mut Conn) -> Result<()> {
+    diesel::delete(ways_back::table).execute(conn).or_domain()?;
     Ok(())
 }
 

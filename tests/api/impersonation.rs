@@ -113,7 +113,7 @@ fn one_sees_who_one_is_and_as_whom(office: &Office) {
         assert_eq!((me.str("kind"), me.value("subject"), me.value("actor")), ("impersonation", &editor.user_ref(), &admin.user_ref()));
         assert_eq!(me.value("permissions"), editor.get("/v1/me").expect(200).value("permissions"));
         let terms = me.value("impersonation");
-        assert_eq!(keys(terms), ["expires_at", "id", "mode", "reason", "started_at", "ticket", "withheld"]);
+        assert_eq!(keys(terms), ["expires_at", "id", "mode", "permissions", "reason", "resources", "started_at", "ticket", "withheld"]);
         assert_eq!((&terms["id"], &terms["mode"], &terms["withheld"]), (&json!(acting.id), &json!(mode), &withheld));
         assert_eq!((&terms["reason"], &terms["ticket"]), (&json!("the editor cannot act"), &json!("HELP-1")));
         assert_eq!(&terms["expires_at"], me.value("expires_at"));
@@ -490,10 +490,11 @@ fn a_read_only_impersonation_reads_and_leaves_and_nothing_else(office: &Office) 
         acting.patch(&path, json!({})),
         acting.delete(&path),
         acting.post(&format!("{path}/actions"), json!({ "action": "submit" })),
-        acting.delete(&format!("/v1/articles/{NOBODY}")),
     ] {
         answer.problem(403, "read_only_impersonation");
     }
+    // There is nothing to tell of what is not there.
+    acting.delete(&format!("/v1/articles/{NOBODY}")).problem(404, "not_found");
     for path in ["/v1/me", "/v1/me/sessions", "/v1/me/impersonations", "/v1/articles", &path, &format!("{path}/history")] {
         acting.get(path).expect(200);
     }
@@ -555,7 +556,9 @@ fn impersonations_are_listed_by_status_actor_and_subject(office: &Office) {
             "expires_at",
             "id",
             "mode",
+            "permissions",
             "reason",
+            "resources",
             "started_at",
             "status",
             "subject",

@@ -21,6 +21,7 @@ mod command_line;
 mod crash;
 mod ending;
 mod examples;
+mod explain;
 mod harness_holds;
 mod history;
 mod impersonation;
@@ -38,6 +39,7 @@ mod oauth_revocation;
 mod oauth_start;
 mod openapi;
 mod operations;
+mod policy;
 mod postgres_tls;
 mod races;
 mod refresh;
@@ -57,6 +59,7 @@ fn main() -> std::process::ExitCode {
         ("command_line", command_line::all()),
         ("crash", crash::all()),
         ("ending", ending::all()),
+        ("explain", explain::all()),
         ("examples", examples::all()),
         ("harness_holds", harness_holds::all()),
         ("history", history::all()),
@@ -75,6 +78,7 @@ fn main() -> std::process::ExitCode {
         ("oauth_start", oauth_start::all()),
         ("openapi", openapi::all()),
         ("operations", operations::all()),
+        ("policy", policy::all()),
         ("postgres_tls", postgres_tls::all()),
         ("races", races::all()),
         ("refresh", refresh::all()),

@@ -25,6 +25,7 @@ const PERM: &str = "missing_permission";
 const WITHHELD: &str = "forbidden_under_impersonation";
 const READ: &str = "read_only_impersonation";
 const ENDED: &str = "session_ended";
+const FROZEN: &str = "impersonation_ended";
 const HIDDEN: &str = "not_found";
 const REFUSED: &str = "action_refused";
 const NO_START: &str = "impersonation_refused";
@@ -32,7 +33,7 @@ const NO_START: &str = "impersonation_refused";
 /// The article is the author's, under review by the editor; whoever impersonates acts as that editor, and the user in a path is the other author.
 /// The session and the impersonation in a path belong to nobody who asks, but for the administrator who started it.
 #[rustfmt::skip]
-const TABLE: [Row; 40] = [
+const TABLE: [Row; 47] = [
     // method and path                              anonymous  author    other     editor    other     support   admin     acting    reading   ended
     ("GET",    "/healthz",                         ["200",     "200",    "200",    "200",    "200",    "200",    "200",    "200",    "200",    "200"]),
     ("GET",    "/readyz",                          ["200",     "200",    "200",    "200",    "200",    "200",    "200",    "200",    "200",    "200"]),
@@ -55,6 +56,12 @@ const TABLE: [Row; 40] = [
     ("GET",    "/v1/impersonations/{impersonation}", [NONE,    HIDDEN,   "200",    HIDDEN,   HIDDEN,   "200",    "200",    HIDDEN,   HIDDEN,   ENDED]),
     ("DELETE", "/v1/impersonations/{impersonation}", [NONE,    HIDDEN,   "204",    HIDDEN,   HIDDEN,   PERM,     "204",    WITHHELD, WITHHELD, ENDED]),
     ("POST",   "/v1/users/{user}/impersonate",     [NONE,      NO_START, NO_START, NO_START, NO_START, "201",    "201",    NO_START, NO_START, ENDED]),
+    ("POST",   "/v1/impersonations/{over}/undo",   [NONE,      PERM,     PERM,     PERM,     PERM,     PERM,     "200",    WITHHELD, WITHHELD, ENDED]),
+    ("GET",    "/v1/policy",                       [NONE,      PERM,     PERM,     PERM,     PERM,     PERM,     "200",    WITHHELD, WITHHELD, ENDED]),
+    ("PATCH",  "/v1/policy",                       [NONE,      PERM,     PERM,     PERM,     PERM,     PERM,     "200",    WITHHELD, WITHHELD, ENDED]),
+    ("DELETE", "/v1/policy/freeze",                [NONE,      PERM,     PERM,     PERM,     PERM,     PERM,     "200",    WITHHELD, WITHHELD, ENDED]),
+    ("GET",    "/v1/me/explain",                   [NONE,      "200",    HIDDEN,   "200",    HIDDEN,   "200",    "200",    "200",    "200",    ENDED]),
+    ("GET",    "/v1/users/{user}/explain",         [NONE,      PERM,     PERM,     PERM,     PERM,     "200",    "200",    PERM,     PERM,     ENDED]),
     ("GET",    "/v1/users",                        [NONE,      PERM,     PERM,     PERM,     PERM,     "200",    "200",    PERM,     PERM,     ENDED]),
     ("POST",   "/v1/users",                        [NONE,      PERM,     PERM,     PERM,     PERM,     PERM,     "201",    WITHHELD, WITHHELD, ENDED]),
     ("GET",    "/v1/users/{user}",                 [NONE,      PERM,     PERM,     PERM,     PERM,     "200",    "200",    PERM,     PERM,     ENDED]),
@@ -75,6 +82,8 @@ const TABLE: [Row; 40] = [
     ("GET",    "/v1/articles/{article}/history",   [NONE,      "200",    HIDDEN,   "200",    HIDDEN,   "200",    "200",    "200",    "200",    ENDED]),
     ("GET",    "/v1/history",                      [NONE,      PERM,     PERM,     PERM,     PERM,     PERM,     "200",    PERM,     PERM,     ENDED]),
     ("POST",   "/v1/auth/logout",                  [NONE,      "204",    "204",    "204",    "204",    "204",    "204",    "200",    "200",    ENDED]),
+    // The last, because it ends what the impersonating ones have; the administrator freezes before they ask.
+    ("POST",   "/v1/policy/freeze",                [NONE,      PERM,     PERM,     PERM,     PERM,     PERM,     "200",    FROZEN,   FROZEN,   ENDED]),
 ];
 
 struct Cast {
@@ -125,6 +134,8 @@ fn body_of(method: &str, path: &str, cast: &Cast, number: usize) -> Value {
         ("PATCH", path) if path.starts_with("/v1/users/") => json!({ "display_name": format!("Renamed {number}") }),
         ("POST", "/v1/clients") => json!({ "name": format!("Client {number}") }),
         ("PATCH", path) if path.starts_with("/v1/clients/") => json!({ "name": format!("Renamed {number}") }),
+        ("PATCH", "/v1/policy") => json!({ "reason_min_length": 1 + number % 2 }),
+        ("POST", "/v1/policy/freeze") => json!({ "reason": "the matrix" }),
         ("POST", "/v1/articles") => json!({ "title": "New", "abstract": "", "body": "" }),
         ("PATCH", path) if path.starts_with("/v1/articles/") => json!({ "title": format!("Edited {number}") }),
         ("POST", path) if path.ends_with("/actions") => json!({ "action": "request_revision" }),
@@ -153,6 +164,8 @@ fn every_operation_answers_everyone_as_the_table_says(office: &Office) {
     let session = cast.bystander.session_id.clone();
     let client = cast.admin.post("/v1/clients", json!({ "name": "Archive" })).expect(201).str("id").to_owned();
     let mut article = cast.article();
+    let over = office.impersonate(&cast.admin, &cast.other_author);
+    over.log_out().expect(200);
     let mut number = 0;
     let mut wrong = Vec::new();
     for (method, template, expected) in TABLE {
@@ -170,12 +183,14 @@ fn every_operation_answers_everyone_as_the_table_says(office: &Office) {
             let path = template
                 .replace("{session}", &session)
                 .replace("{impersonation}", &impersonation)
+                .replace("{over}", &over.id)
                 .replace("{user}", &cast.other_author.id)
                 .replace("{bystander}", &cast.bystander.id)
                 .replace("{client}", &client)
                 .replace("{article}", &article);
             let body = body_of(method, template, &cast, number);
-            let request = caller.request(method, &path);
+            let query = if template.ends_with("/explain") { format!("?resource=article:{article}") } else { String::new() };
+            let request = caller.request(method, &format!("{path}{query}"));
             let is_problem = !template.starts_with("/oauth/");
             let answer = match body {
                 // Whose token it is makes nobody a client.
@@ -234,7 +249,7 @@ fn every_operation_of_the_document_has_a_row(_office: &Office) {
         }
     }
     let named = |template: &str| {
-        let names = ["{session}", "{impersonation}", "{user}", "{bystander}", "{client}", "{article}"];
+        let names = ["{session}", "{impersonation}", "{over}", "{user}", "{bystander}", "{client}", "{article}"];
         names.iter().fold(template.to_owned(), |path, name| path.replace(name, "{id}"))
     };
     let tried: BTreeSet<_> = TABLE.iter().map(|(method, path, _)| ((*method).to_owned(), named(path))).collect();

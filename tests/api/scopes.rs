@@ -51,7 +51,7 @@ type Row = (&'static str, &'static str, Who, Needs, u16, Option<&'static str>);
 
 /// The article is the author's, under review by the editor. The impersonation in a path is somebody else's, and so is the session.
 #[rustfmt::skip]
-const TABLE: [Row; 35] = [
+const TABLE: [Row; 43] = [
     ("GET",    "/v1/me",                             Admin,  Nothing,                        200, None),
     ("GET",    "/v1/me/sessions",                    Admin,  Own,                            200, None),
     ("GET",    "/v1/me/impersonations",              Editor, Own,                            200, None),
@@ -61,6 +61,13 @@ const TABLE: [Row; 35] = [
     ("GET",    "/v1/impersonations/{impersonation}", Admin,  Sight("impersonations:read"),   200, Some("impersonations:read")),
     ("DELETE", "/v1/impersonations/{impersonation}", Admin,  Own,                            204, None),
     ("POST",   "/v1/users/{user}/impersonate",       Admin,  NoStart,                        201, None),
+    ("POST",   "/v1/impersonations/{over}/undo",     Admin,  Scope("impersonations:undo"),   200, None),
+    ("GET",    "/v1/policy",                         Admin,  Scope("policy:read"),           200, None),
+    ("PATCH",  "/v1/policy",                         Admin,  Scope("policy:write"),          200, None),
+    ("DELETE", "/v1/policy/freeze",                  Admin,  Scope("policy:write"),          200, None),
+    ("GET",    "/v1/me/explain",                     Author, Nothing,                        200, None),
+    ("GET",    "/v1/me/explain",                     Admin,  Sight("articles:read_all"),     200, None),
+    ("GET",    "/v1/users/{user}/explain",           Admin,  Scope("users:read"),            200, Some("users:read")),
     ("GET",    "/v1/users",                          Admin,  Scope("users:read"),            200, Some("users:read")),
     ("POST",   "/v1/users",                          Admin,  Scope("users:write"),           201, None),
     ("GET",    "/v1/users/{user}",                   Admin,  Scope("users:read"),            200, Some("users:read")),
@@ -87,10 +94,12 @@ const TABLE: [Row; 35] = [
     ("GET",    "/v1/articles/{article}/history",     Admin,  Sight("articles:read_all"),     200, Some("articles:read_all")),
     ("GET",    "/v1/history",                        Admin,  Scope("history:read"),          200, Some("history:read")),
     ("POST",   "/v1/auth/logout",                    Admin,  Nothing,                        204, None),
+    // The last: nothing starts any more.
+    ("POST",   "/v1/policy/freeze",                  Admin,  Scope("policy:write"),          200, None),
 ];
 
 const ALL: &str = "articles:assign_editor articles:create articles:edit_assigned articles:publish articles:read_all clients:read clients:write \
-                   history:read impersonations:end impersonations:read sessions:end users:impersonate users:read users:write";
+                   history:read impersonations:end impersonations:read impersonations:undo policy:read policy:write sessions:end users:impersonate users:read users:write";
 
 /// Every scope but `left_out`, and but those beside it without which the call could not find what it is about.
 fn all_but(left_out: &str) -> String {
@@ -111,6 +120,7 @@ struct Scene {
     editor: Person,
     user: Person,
     impersonation: String,
+    over: String,
     session: String,
     article: String,
     draft: String,
@@ -131,7 +141,10 @@ impl Scene {
         let accepted = under_review();
         step(&editor, &accepted, "accept");
         let id = |path: String| path.rsplit('/').next().unwrap().to_owned();
+        let over = office.impersonate(&office.administrator(), &user);
+        over.log_out().expect(200);
         Self {
+            over: over.id,
             impersonation: office.impersonate(&office.administrator(), &user).id,
             session: admin.log_in_again().session_id,
             article: id(under_review()),
@@ -157,6 +170,7 @@ impl Scene {
     fn call(&self, caller: &Caller, method: &str, template: &str, who: Who) -> Answer {
         let path = template
             .replace("{session}", &self.session)
+            .replace("{over}", &self.over)
             .replace("{impersonation}", &self.impersonation)
             .replace("{user}", &self.user.id)
             .replace("{client}", &self.client)
@@ -170,6 +184,8 @@ impl Scene {
                 json!({ "email": format!("new.{}@example.org", self.user.id), "display_name": "New", "role": "author" })
             }
             ("POST", "/v1/clients") => json!({ "name": "New" }),
+            ("PATCH", "/v1/policy") => json!({ "reason_min_length": 2 }),
+            ("POST", "/v1/policy/freeze") => json!({ "reason": "the table" }),
             ("POST", "/v1/articles") => json!({ "title": "New", "abstract": "", "body": "" }),
             ("POST", path) if path.ends_with("/impersonate") => json!({ "reason": "the table" }),
             ("POST", path) if path.starts_with("/v1/articles/{draft}") => json!({ "action": "submit" }),
@@ -181,7 +197,13 @@ impl Scene {
             ("PATCH", _) => json!({ "title": "Edited" }),
             _ => Value::Null,
         };
-        let request = caller.request(method, &path);
+        // About no article that is there, where the caller needs none to see.
+        let query = match (template, who) {
+            ("/v1/users/{user}/explain", _) => "?action=article.create".to_owned(),
+            ("/v1/me/explain", _) => format!("?resource=article:{}", self.article),
+            _ => String::new(),
+        };
+        let request = caller.request(method, &format!("{path}{query}"));
         if body.is_null() { request.send() } else { request.json(&body).send() }
     }
 }
@@ -270,7 +292,7 @@ fn every_operation_that_needs_a_token_has_a_row(_office: &Office) {
     let needing = operations().filter(|(_, _, operation)| operation["security"] == json!([{ "bearer": [] }]));
     let needing: BTreeSet<(String, String)> = needing.map(|(method, path, _)| (method, path.to_owned())).collect();
     let named = |template: &str| {
-        let names = ["{session}", "{impersonation}", "{user}", "{client}", "{article}", "{draft}", "{accepted}"];
+        let names = ["{session}", "{impersonation}", "{over}", "{user}", "{client}", "{article}", "{draft}", "{accepted}"];
         names.iter().fold(template.to_owned(), |path, name| path.replace(name, "{id}"))
     };
     let tried: BTreeSet<_> = TABLE.iter().map(|(method, path, ..)| ((*method).to_owned(), named(path))).collect();

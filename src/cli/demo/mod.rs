@@ -13,11 +13,12 @@ use serde::Serialize;
 use super::output::{Failure, Outcome, print, print_json};
 use super::{ABOUT_SETTINGS, Format, serve};
 use crate::clock::Clock;
-use crate::config::{Config, Environment, ReasonRule, Settings};
+use crate::config::{Config, Environment, Settings};
 use crate::domain::Time;
 use crate::domain::article::{Article, ArticleStatus};
 use crate::domain::error::Error;
 use crate::domain::ids::ArticleId;
+use crate::domain::policy::Pins;
 use crate::domain::role::Role;
 use crate::domain::text::Title;
 use crate::http::server;
@@ -130,9 +131,7 @@ async fn furnish(config: &Config, now: Time) -> Outcome<Vec<Article>> {
     // The past was lived under the usual settings, however short the demo's tokens live.
     let mut usual = config.clone();
     (usual.tokens.access_ttl, usual.tokens.refresh_ttl) = (3600, 86_400);
-    let impersonation = &mut usual.impersonation;
-    (impersonation.ttl, impersonation.max, impersonation.idle) = (1800, 3600, 900);
-    (impersonation.reason, impersonation.require_restore_proof) = (ReasonRule::Required, false);
+    usual.impersonation.pins = Pins::default();
     let office: Office = serve::open_office(&usual, db, opening, std::sync::Arc::new(|_| {}))?;
     let furnished = newsroom::furnish(&office, config.login.bcrypt_cost, opening).await;
     furnished.map_err(|error: Error| Failure::failed(format!("the newsroom could not be made: {error}")))

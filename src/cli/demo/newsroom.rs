@@ -13,7 +13,7 @@ use crate::domain::client::{Audience, ClientChange, ClientGrant, ClientId, Clien
 use crate::domain::error::{Error, Result};
 use crate::domain::identity::Ctx;
 use crate::domain::ids::{ArticleId, UserId};
-use crate::domain::impersonation::{Mode, StartRequest};
+use crate::domain::impersonation::{Bounds, Mode, StartRequest};
 use crate::domain::operation::{
     ActOnArticle, CreateArticle, CreateClient, CreateUser, GetArticle, Operation, StartImpersonation, UpdateArticle, UpdateClient,
 };
@@ -340,7 +340,8 @@ impl Past<'_> {
             reason: Some(parsed(Reason::parse(reason))?),
             ticket: Some(parsed(Ticket::parse(ticket))?),
             duration_seconds: None,
-            mode: *mode,
+            mode: Some(*mode),
+            bounds: Bounds::default(),
             restore_challenge: None,
         };
         let acting = self.office.start_impersonation(&caller, subject.user_id()?, request).await?.access_token;

@@ -5,21 +5,23 @@ use serde::Deserialize;
 use utoipa::{IntoParams, ToSchema};
 
 use crate::domain::ids::{SessionId, UserId};
-use crate::domain::impersonation::{ImpersonationStatus, Mode, StartRequest};
-use crate::domain::operation::{EndImpersonation, GetImpersonation, ListImpersonations, StartImpersonation};
+use crate::domain::impersonation::{Bounds, ImpersonationStatus, Mode, StartRequest};
+use crate::domain::operation::{EndImpersonation, GetImpersonation, ListImpersonations, StartImpersonation, UndoImpersonation};
+use crate::domain::role::Permission;
 use crate::domain::text::{Reason, RestoreChallenge, Ticket};
 use crate::http::answer::{created, listed, nothing, page_request};
 use crate::http::caller::Authorized;
 use crate::http::extract::{Body, Checked, PathId, Query};
 use crate::http::problem::Result;
-use crate::http::wire::{Grant, Impersonation, ImpersonationPage};
+use crate::http::wire::{Grant, Impersonation, ImpersonationPage, ImpersonationTrial, Undo};
 use crate::service::impersonations::{self, Filter};
+use crate::service::undo;
 
 /// Why, for how long and how far.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ImpersonateRequest {
-    /// One line of 1 to 500 characters. Required unless the server's settings say otherwise.
+    /// One line of 1 to 500 characters. Required unless the policy says otherwise.
     #[serde(default)]
     #[schema(
         min_length = 1,
@@ -28,7 +30,7 @@ pub struct ImpersonateRequest {
         examples("Ed can't accept the article about tides")
     )]
     reason: Option<String>,
-    /// The support ticket that this belongs to.
+    /// The support ticket that this belongs to. The policy may require one, and say what it looks like.
     #[serde(default)]
     #[schema(min_length = 1, max_length = 100, pattern = r"^[^\u0000-\u001f\u007f-\u009f]*$", examples("HELP-42"))]
     ticket: Option<String>,
@@ -36,40 +38,77 @@ pub struct ImpersonateRequest {
     #[serde(default)]
     #[schema(minimum = 1, examples(900))]
     duration_seconds: Option<u32>,
-    /// `full` unless said otherwise.
+    /// The policy's default unless said otherwise, which is `full` at first.
     #[serde(default)]
     mode: Option<Mode>,
+    /// Use these of the user's permissions alone; all of them if left out.
+    #[serde(default)]
+    permissions: Option<Vec<Permission>>,
+    /// See and change these articles alone, each `article:<id>`; everything that the user sees if left out.
+    #[serde(default)]
+    #[schema(min_items = 1, max_items = 20)]
+    resources: Option<Vec<String>>,
     /// base64url(SHA-256(verifier)) without padding (RFC 7636 §4.2): logging out then gives the original token back only with the verifier.
     #[serde(default)]
     #[schema(min_length = 43, max_length = 43, pattern = "^[A-Za-z0-9_-]*$", examples("E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM"))]
     restore_challenge: Option<String>,
 }
 
+/// Whether to try it only.
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields, default)]
+#[into_params(parameter_in = Query)]
+pub struct DryRunQuery {
+    /// With `true` the answer is what it would be, and nothing is done.
+    dry_run: bool,
+}
+
+fn parse_resources(checked: &mut Checked, texts: &[String]) -> Option<Vec<crate::domain::ids::ArticleId>> {
+    let in_range =
+        if (1..=Bounds::MAX_RESOURCES).contains(&texts.len()) { Ok(()) } else { Err(("out_of_range", "must name 1 to 20 resources")) };
+    checked.field("/resources", in_range)?;
+    let refused = ("invalid_resource", "must be such as `article:019aa0f0-0000-7000-8000-0000000000aa`");
+    let parse = |(index, text): (usize, &String)| checked.field(&format!("/resources/{index}"), Bounds::read_article(text).ok_or(refused));
+    // Each is looked at, so that all that is wrong is told.
+    let parsed: Vec<_> = texts.iter().enumerate().map(parse).collect();
+    let mut articles: Vec<_> = parsed.into_iter().collect::<Option<_>>()?;
+    articles.sort_unstable();
+    articles.dedup();
+    Some(articles)
+}
+
 /// Act as a user
 ///
-/// Answers a token that carries both identities: `sub`, the user, and `act`, the caller. Refusals name every reason that holds, and are recorded.
+/// Answers a token that carries both identities: `sub`, the user, and `act`, the caller. Refusals name every reason that holds, and are recorded. With `dry_run`
+/// nothing is started and nothing recorded, and the answer is 200 with what the start would give, or the refusal that it would meet.
 #[utoipa::path(
     tag = "impersonations",
-    params(("id" = uuid::Uuid, Path, description = "The user to act as")),
+    params(("id" = uuid::Uuid, Path, description = "The user to act as"), DryRunQuery),
     request_body = ImpersonateRequest,
     security(("bearer" = [])),
-    responses((status = 201, description = "The impersonation runs", body = Grant, headers(("Location" = String, description = "The impersonation")))),
+    responses((status = 200, description = "With `dry_run`: what the start would give", body = ImpersonationTrial), (status = 201, description = "The impersonation runs", body = Grant, headers(("Location" = String, description = "The impersonation")))),
 )]
 #[post("/v1/users/{id}/impersonate")]
 pub async fn start_impersonation(
     auth: Authorized<StartImpersonation>,
     id: PathId<UserId>,
+    query: Query<DryRunQuery>,
     body: Body<ImpersonateRequest>,
 ) -> Result<HttpResponse> {
-    let subject = id.parse()?;
+    let (subject, DryRunQuery { dry_run }) = (id.parse()?, query.parse()?);
     let body = body.read().await?;
     let mut checked = Checked::new();
     let reason = checked.optional("/reason", body.reason.as_deref().map(Reason::parse));
     let ticket = checked.optional("/ticket", body.ticket.as_deref().map(Ticket::parse));
     let restore_challenge = checked.optional("/restore_challenge", body.restore_challenge.as_deref().map(RestoreChallenge::parse));
-    let mode = body.mode.unwrap_or(Mode::Full);
-    let request = StartRequest { reason, ticket, duration_seconds: body.duration_seconds, mode, restore_challenge };
+    let articles = body.resources.as_ref().and_then(|resources| parse_resources(&mut checked, resources));
+    let bounds = Bounds { permissions: body.permissions.map(|permissions| permissions.into_iter().collect()), articles };
+    let request = StartRequest { reason, ticket, duration_seconds: body.duration_seconds, mode: body.mode, bounds, restore_challenge };
     let request = checked.finish(|| Some(request))?;
+    if dry_run {
+        let trial = auth.state.office.try_impersonation(&auth.caller_now(), subject, request).await?;
+        return Ok(HttpResponse::Ok().json(ImpersonationTrial::from(trial)));
+    }
     let grant = auth.state.office.start_impersonation(&auth.caller_now(), subject, request).await?;
     let location = auth.state.location(format_args!("impersonations/{}", grant.session.id));
     Ok(created(&Grant::new(grant, auth.now()), location))
@@ -148,4 +187,26 @@ pub async fn end_impersonation(auth: Authorized<EndImpersonation>, id: PathId<Se
     let id = id.parse()?;
     auth.write(move |tx| impersonations::end(tx, id)).await?;
     Ok(nothing())
+}
+
+/// Undo what was done in an impersonation
+///
+/// Reverts the changes of articles that were made in it, newest first, each by a mutation of its own whose entry names what it undoes. What others changed since,
+/// or what the workflow no longer allows, is left alone and reported as a conflict. The impersonation must be over. With `dry_run` the answer is the same, and
+/// nothing is changed. Calling it again undoes nothing twice.
+#[utoipa::path(
+    tag = "impersonations",
+    params(("id" = uuid::Uuid, Path, description = "The impersonation"), DryRunQuery),
+    security(("bearer" = [])),
+    responses((status = 200, description = "What became of each change", body = Undo)),
+)]
+#[post("/v1/impersonations/{id}/undo")]
+pub async fn undo_impersonation(
+    auth: Authorized<UndoImpersonation>,
+    id: PathId<SessionId>,
+    query: Query<DryRunQuery>,
+) -> Result<HttpResponse> {
+    let (id, DryRunQuery { dry_run }) = (id.parse()?, query.parse()?);
+    let undone = auth.write(move |tx| undo::undo(tx, id, dry_run)).await?;
+    Ok(HttpResponse::Ok().json(Undo::new(id, dry_run, undone)))
 }

@@ -40,6 +40,8 @@ pub struct Metadata {
     pub introspection_endpoint_auth_methods_supported: Vec<&'static str>,
     pub revocation_endpoint_auth_methods_supported: Vec<&'static str>,
     pub scopes_supported: Vec<Permission>,
+    /// RFC 9396 §10.
+    pub authorization_details_types_supported: Vec<&'static str>,
     /// The algorithms of the keys whose access tokens count, the newest key's first. No standard name tells them, so this one follows the others' pattern.
     #[schema(examples("EdDSA"))]
     pub access_token_signing_alg_values_supported: Vec<&'static str>,
@@ -69,6 +71,7 @@ impl Metadata {
             introspection_endpoint_auth_methods_supported: confidential,
             revocation_endpoint_auth_methods_supported: all,
             scopes_supported: Permission::ALL.to_vec(),
+            authorization_details_types_supported: vec!["article"],
             access_token_signing_alg_values_supported: algorithms,
         })
     }

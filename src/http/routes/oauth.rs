@@ -7,8 +7,8 @@ use utoipa::ToSchema;
 use crate::domain::Time;
 use crate::domain::client::Client;
 use crate::domain::error::Error;
-use crate::domain::ids::{SessionId, UserId};
-use crate::domain::impersonation::{Mode, StartRequest};
+use crate::domain::ids::{ArticleId, SessionId, UserId};
+use crate::domain::impersonation::{Bounds, Mode, StartRequest};
 use crate::domain::oauth::OAuthCode;
 use crate::domain::scope::Scope;
 use crate::domain::text::{Reason, RestoreChallenge, TextError, Ticket};
@@ -84,6 +84,9 @@ pub struct TokenRequest {
     /// To act as a user: `full` or `read_only`.
     #[schema(nullable = false)]
     mode: Option<String>,
+    /// To act as a user: see and change these articles alone (RFC 9396). A JSON array of objects with `type`, which is `article`, and `identifier`.
+    #[schema(nullable = false, examples(r#"[{"type":"article","identifier":"019aa0f0-0000-7000-8000-0000000000aa"}]"#))]
+    authorization_details: Option<String>,
     /// To act as a user: the restore proof's challenge (RFC 7636 §4.2).
     #[schema(nullable = false)]
     restore_challenge: Option<String>,
@@ -109,6 +112,29 @@ pub struct TokenAnswer {
     /// How far the token reaches.
     #[schema(examples("articles:create articles:edit_assigned"))]
     pub scope: String,
+    /// The resources to which it reaches, where that is not all that its user sees (RFC 9396 §7).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(required = false, nullable = false)]
+    pub authorization_details: Option<Vec<AuthorizationDetail>>,
+}
+
+/// One resource to which a token reaches (RFC 9396 §2).
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AuthorizationDetail {
+    /// `article`.
+    #[schema(examples("article"))]
+    r#type: String,
+    #[schema(value_type = uuid::Uuid)]
+    identifier: ArticleId,
+}
+
+impl AuthorizationDetail {
+    const ARTICLE: &'static str = "article";
+
+    fn article(identifier: ArticleId) -> Self {
+        Self { r#type: Self::ARTICLE.to_owned(), identifier }
+    }
 }
 
 fn invalid_request(detail: impl Into<String>) -> Problem {
@@ -153,6 +179,7 @@ async fn issue(state: &State, sender: Sender, request: &HttpRequest, form: Form)
                 access_token: grant.access_token,
                 expires_at: grant.expires_at,
                 scope: grant.session.subject.rights(),
+                articles: None,
                 whose: Some(Whose::of(&grant.session)),
             };
             note(request, &client, &issued);
@@ -176,6 +203,7 @@ fn token_answer(issued: Issued, issued_token_type: Option<&'static str>, now: Ti
         expires_in: (issued.expires_at - now).num_seconds().max(0),
         refresh_token: None,
         scope: issued.scope.to_string(),
+        authorization_details: issued.articles.map(|articles| articles.into_iter().map(AuthorizationDetail::article).collect()),
     }
 }
 
@@ -216,7 +244,9 @@ async fn exchange(state: &State, client: &Client, form: &Parameters, sender: &Se
             return Err(invalid_request("actor_token: must be given, with the access token of whoever is to act as the user"));
         }
         (ACCESS_TOKEN | JWT, None) => {
-            if let Some(name) = ["reason", "ticket", "mode", "restore_challenge"].into_iter().find(|name| form.get(name).is_some()) {
+            if let Some(name) =
+                ["reason", "ticket", "mode", "restore_challenge", "authorization_details"].into_iter().find(|name| form.get(name).is_some())
+            {
                 return Err(invalid_request(format!("{name}: is for acting as a user; a narrower token keeps what it was made from")));
             }
             state.office.exchange(client, subject_token, asked, &sender.0, now).await?
@@ -246,14 +276,33 @@ fn duration(form: &Parameters) -> Result<Option<u32>> {
     seconds.map(|seconds| seconds.ok_or_else(|| invalid_request("requested_duration: must be whole seconds, 1 or more"))).transpose()
 }
 
+fn articles(form: &Parameters) -> Result<Option<Vec<ArticleId>>> {
+    let Some(text) = form.get("authorization_details") else { return Ok(None) };
+    let wrong = || {
+        let detail =
+            "authorization_details: must be a JSON array of 1 to 20 objects, each with `type`, which is `article`, and `identifier`";
+        Problem::from(Error::oauth(OAuthCode::InvalidAuthorizationDetails, detail))
+    };
+    let details: Vec<AuthorizationDetail> = serde_json::from_str(text).map_err(|_| wrong())?;
+    let is_known = details.iter().all(|detail| detail.r#type == AuthorizationDetail::ARTICLE);
+    if !is_known || !(1..=Bounds::MAX_RESOURCES).contains(&details.len()) {
+        return Err(wrong());
+    }
+    let mut articles: Vec<ArticleId> = details.into_iter().map(|detail| detail.identifier).collect();
+    articles.sort_unstable();
+    articles.dedup();
+    Ok(Some(articles))
+}
+
 fn start_request(form: &Parameters, duration_seconds: Option<u32>) -> Result<StartRequest> {
     let parsed = |name: &str, error: TextError| invalid_request(format!("{name}: {}", error.detail));
-    let mode = form.get("mode").map_or(Some(Mode::Full), Mode::parse);
+    let mode = form.get("mode").map(|mode| Mode::parse(mode).ok_or_else(|| invalid_request("mode: must be full or read_only")));
     Ok(StartRequest {
         reason: form.get("reason").map(Reason::parse).transpose().map_err(|error| parsed("reason", error))?,
         ticket: form.get("ticket").map(Ticket::parse).transpose().map_err(|error| parsed("ticket", error))?,
         duration_seconds,
-        mode: mode.ok_or_else(|| invalid_request("mode: must be full or read_only"))?,
+        mode: mode.transpose()?,
+        bounds: Bounds { permissions: None, articles: articles(form)? },
         restore_challenge: form
             .get("restore_challenge")
             .map(RestoreChallenge::parse)
@@ -367,6 +416,10 @@ pub struct ActiveToken {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(required = false, nullable = false)]
     pub mode: Option<Mode>,
+    /// The resources to which it reaches, where that is not all that its user sees (RFC 9396 §9.2).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(required = false, nullable = false)]
+    pub authorization_details: Option<Vec<AuthorizationDetail>>,
 }
 
 /// One audience, or several.
@@ -386,7 +439,7 @@ pub struct ActClaim {
 
 impl From<Option<Introspection>> for IntrospectionAnswer {
     fn from(known: Option<Introspection>) -> Self {
-        let Some(Introspection { claims, scope, mode }) = known else { return Self::Inactive(InactiveToken { active: No }) };
+        let Some(Introspection { claims, scope, mode, articles }) = known else { return Self::Inactive(InactiveToken { active: No }) };
         let mut audiences: Vec<String> = claims.aud.iter().map(ToString::to_string).collect();
         Self::Active(Box::new(ActiveToken {
             active: Yes,
@@ -407,6 +460,7 @@ impl From<Option<Introspection>> for IntrospectionAnswer {
             root_sid: claims.root_sid,
             act: claims.act.map(|act| ActClaim { sub: act.sub }),
             mode,
+            authorization_details: articles.map(|articles| articles.into_iter().map(AuthorizationDetail::article).collect()),
         }))
     }
 }
