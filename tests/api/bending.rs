@@ -32,6 +32,11 @@ api_tests! {
     a_key_comes_only_with_its_entry,
     a_key_stays_what_it_is,
     a_key_is_retired_only_with_its_entry_and_for_good,
+    the_policy_changes_only_with_an_entry_of_its_own_and_its_next_version,
+    there_is_one_policy_and_it_stays,
+    a_freeze_begins_and_ends_only_with_the_entry_of_it,
+    nothing_starts_while_the_policy_is_frozen,
+    an_article_comes_back_only_with_the_entry_of_that,
 }
 
 /// How a client of SQLite may have set itself up. All of it is its own choice; none is a choice on Postgres.
@@ -810,4 +815,110 @@ fn a_key_is_retired_only_with_its_entry_and_for_good(office: &Office) {
     }
     refused(office, &format!("DELETE FROM keys WHERE kid = '{kid}'"));
     refused_on(Backend::Sqlite, office, &format!("{}; REPLACE {}", entry("key.created", kid, "NULL"), key(kid, "NULL")));
+}
+
+/// A change of the policy, with an entry of its own.
+fn policy_change(set: &str, version: u32, action: &str) -> String {
+    let entry_id = new_id();
+    let entry = entry_with_id(&entry_id, action, "policy", "NULL");
+    format!("{entry}; UPDATE policies SET {set}, version = {version}, entry_id = '{entry_id}'")
+}
+
+const LAX: &str = r#"terms = '{"max_duration_seconds":86400,"reason_required":false}'"#;
+
+fn the_policy_changes_only_with_an_entry_of_its_own_and_its_next_version(office: &Office) {
+    refused(office, &format!("UPDATE policies SET {LAX}"));
+    refused(office, &format!("UPDATE policies SET {LAX}, version = 2"));
+    refused(office, &format!("UPDATE policies SET {LAX}, version = 2, entry_id = '{}'", new_id()));
+    refused(office, &format!("{}; UPDATE policies SET {LAX}, version = 2", entry("policy.updated", "policy", "NULL")));
+    for version in [0, 1, 3] {
+        refused(office, &policy_change(LAX, version, "policy.updated"));
+    }
+    refused(office, &policy_change(LAX, 2, "policy.created"));
+    refused(office, &policy_change(LAX, 2, "client.updated"));
+    refused(office, &policy_change(&format!("{LAX}, id = 'another'"), 2, "policy.updated"));
+    refused_on(Backend::Sqlite, office, &policy_change(&format!("{LAX}, rowid = 9"), 2, "policy.updated"));
+    // The control, and that an entry tells of one change only.
+    let first = office.db_text("SELECT entry_id FROM policies").unwrap();
+    office.db_script(&format!("BEGIN; {}; COMMIT", policy_change(LAX, 2, "policy.updated"))).unwrap();
+    let used = office.db_text("SELECT entry_id FROM policies").unwrap();
+    for id in [first, used] {
+        refused(office, &format!("UPDATE policies SET {LAX}, version = 3, entry_id = '{id}'"));
+    }
+    // It holds at the next request.
+    let admin = office.administrator();
+    assert_eq!(admin.get("/v1/policy").expect(200).value("max_duration_seconds"), &json!(86_400));
+}
+
+fn there_is_one_policy_and_it_stays(office: &Office) {
+    office.administrator();
+    refused(office, "DELETE FROM policies");
+    refused_on(Backend::Postgres, office, "TRUNCATE policies");
+    for id in ["policy", "another"] {
+        let entry_id = new_id();
+        let entry = entry_with_id(&entry_id, "policy.created", id, "NULL");
+        let row =
+            format!("policies (id, terms, version, updated_at, entry_id) VALUES ('{id}', '{{}}', 1, '2026-11-23 10:00:00', '{entry_id}')");
+        refused(office, &format!("{entry}; INSERT INTO {row}"));
+        refused_on(Backend::Sqlite, office, &format!("{entry}; REPLACE INTO {row}"));
+    }
+}
+
+fn a_freeze_begins_and_ends_only_with_the_entry_of_it(office: &Office) {
+    let frozen = "frozen_at = '2026-11-23 10:00:00', freeze_reason = 'x'";
+    for action in ["policy.updated", "policy.unfrozen"] {
+        refused(office, &policy_change(frozen, 2, action));
+    }
+    refused(office, &policy_change("frozen_at = '2026-11-23 10:00:00'", 2, "policy.frozen"));
+    office.db_script(&format!("BEGIN; {}; COMMIT", policy_change(frozen, 2, "policy.frozen"))).unwrap();
+    for action in ["policy.updated", "policy.frozen"] {
+        refused(office, &policy_change("frozen_at = NULL, freeze_reason = NULL", 3, action));
+    }
+    office.db_script(&format!("BEGIN; {}; COMMIT", policy_change("frozen_at = NULL, freeze_reason = NULL", 3, "policy.unfrozen"))).unwrap();
+}
+
+fn nothing_starts_while_the_policy_is_frozen(office: &Office) {
+    let (admin, editor) = (office.administrator(), office.editor());
+    let start = |id: &str| {
+        format!(
+            "{}; INSERT INTO sessions (id, subject_id, actor_id, original_session_id, mode, reason, started_at, expires_at, last_used_at) \
+             VALUES ('{id}', '{}', '{}', '{}', 'full', 'x', '2026-11-23 10:00:00', '2099-11-23 10:00:00', '2026-11-23 10:00:00')",
+            entry("impersonation.started", id, "NULL"),
+            editor.id,
+            admin.id,
+            admin.session_id
+        )
+    };
+    // The control.
+    office.db_script(&format!("BEGIN; {}; COMMIT", start(&new_id()))).unwrap();
+    admin.post("/v1/policy/freeze", json!({ "reason": "an incident" })).expect(200);
+    refused(office, &start(&new_id()));
+    admin.delete("/v1/policy/freeze").expect(200);
+    office.db_script(&format!("BEGIN; {}; COMMIT", start(&new_id()))).unwrap();
+}
+
+fn an_article_comes_back_only_with_the_entry_of_that(office: &Office) {
+    let (admin, author) = (office.administrator(), office.author());
+    let path = draft(&author);
+    let id = id_of(&path);
+    author.delete(&path).expect(204);
+    let back = |version: u32| {
+        format!(
+            "INSERT INTO articles (id, title, abstract, body, search, status, author_id, version, created_at, updated_at) VALUES \
+             ('{id}', 'Back', '', '', 'back', 'draft', '{}', {version}, '2026-11-23 10:00:00', '2026-11-23 10:00:00')",
+            author.id
+        )
+    };
+    for version in [1, 2, 3] {
+        refused(office, &back(version));
+    }
+    for action in ["article.created", "article.updated", "article.change_undone"] {
+        refused(office, &format!("{}; {}", entry(action, id, "3"), back(3)));
+    }
+    refused(office, &format!("{}; {}", entry("article.restored", id, "3"), back(2)));
+    refused(office, &format!("{}; {}", entry("article.restored", id, "4"), back(4)));
+    office.db_script(&format!("BEGIN; {}; {}; COMMIT", entry("article.restored", id, "3"), back(3))).unwrap();
+    // And not over one that is there.
+    refused(office, &format!("{}; {}", entry("article.restored", id, "4"), back(4)));
+    assert_eq!(admin.get(&path).expect(200).value("version"), &json!(3));
 }

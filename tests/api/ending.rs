@@ -30,10 +30,12 @@ api_tests! {
     nothing_blocks_an_end,
     what_ended_stays_dead_after_a_restart_on_every_endpoint,
     the_original_comes_back_after_a_restart,
+    every_cause_of_an_end_is_found_at_the_next_request_and_recorded,
+    [postgres] every_cause_of_an_end_is_found_at_the_next_request_to_another_instance,
 }
 
 /// Every call that needs a caller, with ids that name nothing.
-pub const CALLS: [(&str, &str); 24] = [
+pub const CALLS: [(&str, &str); 31] = [
     ("GET", "/v1/me"),
     ("GET", "/v1/me/sessions"),
     ("DELETE", "/v1/me/sessions/019aa0f0-0000-7000-8000-000000000001"),
@@ -43,6 +45,13 @@ pub const CALLS: [(&str, &str); 24] = [
     ("GET", "/v1/impersonations"),
     ("GET", "/v1/impersonations/019aa0f0-0000-7000-8000-000000000001"),
     ("DELETE", "/v1/impersonations/019aa0f0-0000-7000-8000-000000000001"),
+    ("POST", "/v1/impersonations/019aa0f0-0000-7000-8000-000000000001/undo"),
+    ("GET", "/v1/policy"),
+    ("PATCH", "/v1/policy"),
+    ("POST", "/v1/policy/freeze"),
+    ("DELETE", "/v1/policy/freeze"),
+    ("GET", "/v1/me/explain"),
+    ("GET", "/v1/users/019aa0f0-0000-7000-8000-000000000001/explain"),
     ("GET", "/v1/users"),
     ("POST", "/v1/users"),
     ("GET", "/v1/users/019aa0f0-0000-7000-8000-000000000001"),
@@ -486,4 +495,63 @@ fn the_original_comes_back_after_a_restart(office: &Office) {
     assert_eq!(acting.log_out().expect(200).str("access_token"), admin.access_token);
     admin.get("/v1/me").expect(200);
     admin.refresh().expect(200);
+}
+
+/// Makes one impersonation of `subject` end for `cause`, at `office`, without a request of its own.
+fn bring_about(office: &Office, cause: &str, admin: &Person, actor: &Person, subject: &Person, acting: &Acting) {
+    let user = |who: &Person, change: Value| drop(admin.at(office).patch(&format!("/v1/users/{}", who.id), change).expect(200));
+    match cause {
+        "expired" => office.advance(60),
+        "idle" => office.advance(30),
+        "actor_demoted" => user(actor, json!({ "role": "editor" })),
+        "actor_disabled" => user(actor, json!({ "status": "disabled" })),
+        "promoted" => user(subject, json!({ "role": "support" })),
+        "disabled" => user(subject, json!({ "status": "disabled" })),
+        "protected" => drop(admin.at(office).patch("/v1/policy", json!({ "protected_roles": ["editor"] })).expect(200)),
+        "frozen" => drop(admin.at(office).post("/v1/policy/freeze", json!({ "reason": "an incident" })).expect(200)),
+        "original_session_ended" => drop(actor.at(office).post_empty("/v1/auth/logout").expect(204)),
+        "ended_by_person" => drop(admin.at(office).delete(&format!("/v1/impersonations/{}", acting.id)).expect(204)),
+        other => panic!("{other}"),
+    }
+}
+
+/// Each cause in turn: brought about at `here`, and found with a request to `there`.
+fn causes_are_found(here: &Office, there: &Office) {
+    let admin = here.administrator();
+    for (what, cause) in [
+        ("expired", "expired"),
+        ("idle", "idle"),
+        ("actor_demoted", "actor_demoted"),
+        ("actor_disabled", "actor_disabled"),
+        ("promoted", "subject_changed"),
+        ("disabled", "subject_changed"),
+        ("original_session_ended", "original_session_ended"),
+        ("ended_by_person", "ended_by_person"),
+        ("protected", "subject_changed"),
+        ("frozen", "frozen"),
+    ] {
+        let (actor, subject) = (here.administrator(), here.editor());
+        // The protected roles of one turn are none in the next.
+        admin.patch("/v1/policy", json!({ "protected_roles": [], "idle_seconds": 30 })).expect(200);
+        let acting = here.impersonate_with(&actor, &subject, json!({ "duration_seconds": if what == "expired" { 20 } else { 60 } }));
+        acting.at(there).get("/v1/me").expect(200);
+        bring_about(here, what, &admin, &actor, &subject, &acting);
+        let path = "/v1/articles";
+        for answer in [acting.at(there).get("/v1/me"), acting.at(there).post(path, json!({ "title": "a", "abstract": "", "body": "" }))] {
+            assert_eq!(answer.problem(401, "impersonation_ended").str("cause"), cause, "{what}");
+        }
+        let ended = admin.all_items(&format!("/v1/history?resource_id={}&action=impersonation.ended", acting.id));
+        assert_eq!(ended.len(), 1, "{what}: recorded, and once");
+        assert_eq!(ended[0]["changes"]["cause"]["to"], cause, "{what}");
+        let listed = admin.get(&format!("/v1/impersonations/{}", acting.id)).expect(200);
+        assert_eq!((listed.str("status"), listed.str("cause")), ("ended", cause), "{what}");
+    }
+}
+
+fn every_cause_of_an_end_is_found_at_the_next_request_and_recorded(office: &Office) {
+    causes_are_found(office, office);
+}
+
+fn every_cause_of_an_end_is_found_at_the_next_request_to_another_instance(office: &Office) {
+    causes_are_found(office, &office.second_instance().unwrap());
 }

@@ -19,9 +19,11 @@ mod bending;
 mod clients;
 mod command_line;
 mod crash;
+mod dry_run;
 mod ending;
 mod examples;
 mod explain;
+mod grants;
 mod harness_holds;
 mod history;
 mod impersonation;
@@ -48,6 +50,7 @@ mod scopes;
 mod startup;
 mod story;
 mod tokens;
+mod undo;
 mod users;
 mod workflow;
 
@@ -58,8 +61,10 @@ fn main() -> std::process::ExitCode {
         ("clients", clients::all()),
         ("command_line", command_line::all()),
         ("crash", crash::all()),
+        ("dry_run", dry_run::all()),
         ("ending", ending::all()),
         ("explain", explain::all()),
+        ("grants", grants::all()),
         ("examples", examples::all()),
         ("harness_holds", harness_holds::all()),
         ("history", history::all()),
@@ -87,6 +92,7 @@ fn main() -> std::process::ExitCode {
         ("startup", startup::all()),
         ("story", story::all()),
         ("tokens", tokens::all()),
+        ("undo", undo::all()),
         ("users", users::all()),
         ("workflow", workflow::all()),
     ])

@@ -44,6 +44,15 @@ FOR EACH ROW EXECUTE FUNCTION actas_refuse('the policy is changed, never deleted
 CREATE TRIGGER policies_refuse_truncate BEFORE TRUNCATE ON policies
 FOR EACH STATEMENT EXECUTE FUNCTION actas_refuse('the policy is changed, never deleted');
 
+CREATE FUNCTION actas_check_freeze() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF EXISTS (SELECT 1 FROM policies WHERE frozen_at IS NOT NULL) THEN
+        RAISE EXCEPTION 'actas: impersonation is frozen' USING ERRCODE = 'integrity_constraint_violation';
+    END IF;
+    RETURN NEW;
+END $$;
+CREATE TRIGGER sessions_check_freeze BEFORE INSERT ON sessions FOR EACH ROW WHEN (NEW.actor_id IS NOT NULL) EXECUTE FUNCTION actas_check_freeze();
+
 -- How far an impersonation goes, where it was started for less than all that its subject may: permissions, and `article:<id>`, with a space between them.
 ALTER TABLE sessions ADD COLUMN bound_permissions TEXT;
 ALTER TABLE sessions ADD COLUMN bound_resources TEXT;

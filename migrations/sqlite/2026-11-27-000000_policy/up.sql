@@ -33,6 +33,10 @@ BEGIN SELECT RAISE(ABORT, 'actas: the policy changes only with its version raise
 CREATE TRIGGER policies_refuse_delete BEFORE DELETE ON policies
 BEGIN SELECT RAISE(ABORT, 'actas: the policy is changed, never deleted'); END;
 
+CREATE TRIGGER sessions_check_freeze BEFORE INSERT ON sessions
+WHEN NEW.actor_id IS NOT NULL AND EXISTS (SELECT 1 FROM policies WHERE frozen_at IS NOT NULL)
+BEGIN SELECT RAISE(ABORT, 'actas: impersonation is frozen'); END;
+
 -- How far an impersonation goes, where it was started for less than all that its subject may: permissions, and `article:<id>`, with a space between them.
 ALTER TABLE sessions ADD COLUMN bound_permissions TEXT CHECK (bound_permissions IS NULL OR actor_id IS NOT NULL);
 ALTER TABLE sessions ADD COLUMN bound_resources TEXT CHECK (bound_resources IS NULL OR actor_id IS NOT NULL);
