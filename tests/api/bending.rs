@@ -81,8 +81,9 @@ fn everything(office: &Office) -> Vec<String> {
         text("seq id action resource_id resource_version subject_id actor_id note changes", "entries"),
         text("id title status author_id editor_id version created_at", "articles"),
         text("id email display_name role status version created_at", "users"),
+        text("id terms frozen_at freeze_reason frozen_by_id version entry_id", "policies"),
         text(
-            "id subject_id actor_id original_session_id mode reason ticket client_id scope audience started_at expires_at ended_at end_cause",
+            "id subject_id actor_id original_session_id mode reason ticket client_id scope audience bound_permissions bound_resources started_at expires_at ended_at end_cause",
             "sessions",
         ),
         text(

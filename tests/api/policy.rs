@@ -31,6 +31,7 @@ api_tests! {
     a_start_that_races_a_freeze_is_refused_or_ended,
     the_button_is_grey_where_the_policy_says_no,
     a_policy_survives_a_restart,
+    the_policy_costs_a_request_no_statement_of_its_own,
     [postgres] a_change_holds_on_every_instance_at_the_next_request,
     [postgres] a_freeze_holds_on_every_instance_at_the_next_request,
     [postgres] instances_with_different_pins_each_keep_to_their_own,
@@ -522,4 +523,24 @@ fn instances_with_different_pins_each_keep_to_their_own(office: &Office) {
     set(&admin, json!({ "max_duration_seconds": 1800 }));
     assert_eq!(admin.at(&strict).get("/v1/policy").expect(200).value("max_duration_seconds"), &json!(60));
     assert_eq!(admin.get("/v1/policy").expect(200).value("max_duration_seconds"), &json!(1800));
+}
+
+fn the_policy_costs_a_request_no_statement_of_its_own(office: &Office) {
+    let (admin, author) = (office.administrator(), office.author());
+    let path = draft(&author);
+    set(&admin, json!({ "read_only_roles": ["support"], "refused_operations": ["article.accept"], "max_live_per_actor": 5 }));
+    let bounds = json!({ "permissions": ["articles:create"], "resources": [format!("article:{}", path.rsplit('/').next().unwrap())] });
+    let acting = office.impersonate_with(&admin, &author, bounds);
+    for caller in [&*author, &acting] {
+        let statements = |path: &str| office.statements_of(|| drop(caller.get(path).expect(200)));
+        assert_eq!(statements("/v1/me"), 1, "the session");
+        assert_eq!(statements(&path), 2, "the session and the article");
+        assert_eq!(statements(&format!("/v1/me/explain?resource=article:{}", path.rsplit('/').next().unwrap())), 2);
+    }
+    // A change that this instance did not make is read once, and then known.
+    let entry = "INSERT INTO entries (id, occurred_at, origin, action, resource_type, resource_id, note, changes) \
+                 VALUES ('019aa0f0-0000-7000-8000-00000000ffff', '2026-11-23 10:00:00', 'cli', 'policy.updated', 'policy', 'policy', 'by hand', '{}')";
+    let change = "UPDATE policies SET version = version + 1, entry_id = '019aa0f0-0000-7000-8000-00000000ffff'";
+    office.db_script(&format!("BEGIN; {entry}; {change}; COMMIT")).unwrap();
+    assert_eq!(office.statements_of(|| drop(acting.get("/v1/me").expect(200))), 1);
 }

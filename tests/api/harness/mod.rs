@@ -15,6 +15,7 @@ mod jwt;
 mod office;
 mod postgres;
 mod program;
+mod queries;
 mod runner;
 mod seam;
 

@@ -88,6 +88,7 @@ pub fn run(modules: &[(&str, Vec<ApiTest>)]) -> ExitCode {
             trials.extend(tests.map(|test| test.on(module, backend, is_ignored)));
         }
     }
+    super::queries::count();
     let conclusion = libtest_mimic::run(&arguments, trials);
     postgres::stop();
     conclusion.exit_code()
