@@ -46,7 +46,8 @@ impl Identity {
     pub fn hold(&self) -> Option<Hold<'_>> {
         let acting = self.session.acting_as()?;
         let mode = self.policy.mode_for(acting.actor.role, acting.grant.mode);
-        Some(Hold { mode, bounds: &acting.grant.bounds, policy: &self.policy })
+        let is_read_only_by_policy = mode != acting.grant.mode;
+        Some(Hold { mode, is_read_only_by_policy, bounds: &acting.grant.bounds, policy: &self.policy })
     }
 
     /// The session of the token itself, where it is a narrower one.

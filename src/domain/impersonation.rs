@@ -123,6 +123,8 @@ impl Bounds {
 pub struct Hold<'a> {
     /// The mode that holds now: the start's, unless the policy says less.
     pub mode: Mode,
+    /// Whether the policy makes it read-only, and not the start.
+    pub is_read_only_by_policy: bool,
     pub bounds: &'a Bounds,
     pub policy: &'a Policy,
 }
@@ -252,11 +254,13 @@ pub fn start_refusals(caller: &Principal, mode: Option<Mode>, usage: Usage, poli
     }
     let reached = |count: i64, most: u32| most > 0 && count >= i64::from(most);
     if reached(usage.live, terms.max_live_per_actor) {
-        let detail = format!("you act as {} users at once already, and the policy allows no more; log out of one", usage.live);
+        let detail =
+            format!("impersonations of yours that run already: {}, and the policy allows no more at once; log out of one", usage.live);
         reasons.push(Reason::new(ReasonCode::TooManyLive, detail));
     }
     if reached(usage.within_the_hour, terms.max_starts_per_hour) {
-        let detail = format!("you started {} impersonations within the hour, and the policy allows no more; wait", usage.within_the_hour);
+        let detail =
+            format!("impersonations that you started within the last hour: {}, and the policy allows no more; wait", usage.within_the_hour);
         reasons.push(Reason::new(ReasonCode::TooManyStarts, detail));
     }
     reasons

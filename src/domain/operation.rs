@@ -1,7 +1,7 @@
 //! Every call that needs a caller, what it needs, and the one function that decides whether a caller may make it.
 
 use super::client::ClientPrincipal;
-use super::decision::read_only;
+use super::decision::{Action, Question, decide, outside_permissions, outside_resources, read_only, refused_by_policy};
 use super::error::{Code, Error, Reason, ReasonCode, Result};
 use super::identity::{Identity, user_required};
 use super::impersonation::{Hold, Mode};
@@ -39,9 +39,9 @@ impl Requirements {
         self.under_impersonation == Under::Refused && self.effect == Effect::Mutates
     }
 
-    /// Whether [`super::decision::decide`] says what an impersonation withholds of it, together with all else that stands in the way, and not [`permit`].
-    fn is_decided_by_article(&self) -> bool {
-        self.effect == Effect::ChangesArticle
+    /// Whether [`decide`] says what an impersonation withholds of it, together with all else that stands in the way.
+    fn is_decided_with_article(&self) -> bool {
+        matches!(self.effect, Effect::CreatesArticle | Effect::ChangesArticle)
     }
 }
 
@@ -75,8 +75,10 @@ pub enum Bound {
 pub enum Effect {
     Reads,
     Mutates,
-    /// Changes an article that is there. What an impersonation withholds of it is told together with everything else that stands in the way, so
-    /// [`super::decision::decide`] tells it, without which nothing changes an article.
+    /// Makes a new article. [`decide`] decides on it, as of everything that is done with articles, and needs nothing else to know.
+    CreatesArticle,
+    /// Changes an article that is there. What an impersonation withholds of it is told together with everything else that stands in the way, so the use case
+    /// asks [`decide`] with the article at hand.
     ChangesArticle,
     /// Ends the very session that makes it. Nothing may block that.
     EndsItself,
@@ -136,9 +138,9 @@ operations! {
     UpdateUser => "update_user", Some(UsersWrite), Refused, Mutates, Suffices, Refused, None;
     EndUserSessions => "end_user_sessions", Some(SessionsEnd), Refused, Mutates, Suffices, Refused, None;
     ListArticles => "list_articles", None, Allowed, Reads, Suffices, Inside, Some(ArticlesReadAll);
-    CreateArticle => "create_article", Some(ArticlesCreate), Allowed, Mutates, Suffices, Refused, None;
+    CreateArticle => "create_article", Some(ArticlesCreate), Allowed, CreatesArticle, Suffices, Refused, None;
     GetArticle => "get_article", None, Allowed, Reads, Suffices, Inside, Some(ArticlesReadAll);
-    /// What a scope has to name follows from the action, so the assessment decides.
+    /// What a scope has to name follows from the action, so the decision asks.
     UpdateArticle => "update_article", None, Allowed, ChangesArticle, Suffices, Inside, None;
     DeleteArticle => "delete_article", None, Allowed, ChangesArticle, Suffices, Inside, None;
     ActOnArticle => "act_on_article", None, Allowed, ChangesArticle, Suffices, Inside, None;
@@ -151,7 +153,7 @@ operations! {
     UpdatePolicy => "update_policy", Some(PolicyWrite), Refused, Mutates, Suffices, Refused, None;
     FreezePolicy => "freeze_policy", Some(PolicyWrite), Refused, Mutates, Suffices, Refused, None;
     UnfreezePolicy => "unfreeze_policy", Some(PolicyWrite), Refused, Mutates, Suffices, Refused, None;
-    UndoImpersonation => "undo_impersonation", Some(ImpersonationsUndo), Refused, ChangesArticle, Suffices, Refused, None;
+    UndoImpersonation => "undo_impersonation", Some(ImpersonationsUndo), Refused, Mutates, Suffices, Refused, None;
     ListClients => "list_clients", Some(ClientsRead), Refused, Reads, Suffices, Refused, None;
     GetClient => "get_client", Some(ClientsRead), Refused, Reads, Suffices, Refused, None;
     /// A client may have more than a narrower token names, so making and changing one takes the user's own.
@@ -185,14 +187,19 @@ pub fn permit(identity: &Identity, requirements: &Requirements) -> Result<()> {
                 ReasonCode::ForbiddenUnderImpersonation,
                 "this is not possible while acting as someone; log out of the impersonation first",
             );
-        } else if !requirements.is_decided_by_article() {
+        } else if !requirements.is_decided_with_article() {
             hold_back(&mut refusals, &hold, requirements, subject);
         }
     }
     if identity.exchange().is_some() && requirements.with_narrower_token == Narrower::Refused {
         refusals.add(Code::InsufficientScope, ReasonCode::InsufficientScope, "a narrower token can't do this; it needs the user's own");
     }
-    match requirements.permission.map_or(Ok(()), |permission| require(subject, permission)) {
+    let permitted = if requirements.effect == Effect::CreatesArticle {
+        decide(Question::of_user(subject, Action::Create, None).under(identity.hold())).require().map(drop)
+    } else {
+        requirements.permission.map_or(Ok(()), |permission| require(subject, permission))
+    };
+    match permitted {
         Ok(()) => refusals.into_result(),
         Err(error) if refusals.first.is_none() => Err(error),
         Err(error) => {
@@ -206,19 +213,18 @@ pub fn permit(identity: &Identity, requirements: &Requirements) -> Result<()> {
 fn hold_back(refusals: &mut Refusals, hold: &Hold<'_>, requirements: &Requirements, subject: &Principal) {
     let is_ending = requirements.effect == Effect::EndsItself;
     if hold.bounds.articles.is_some() && requirements.bound == Bound::Refused {
-        refusals.add(Code::OutsideGrant, ReasonCode::OutsideGrant, "the impersonation was started for other resources alone");
+        refusals.add(Code::OutsideGrant, ReasonCode::OutsideGrant, outside_resources());
     }
     // What the role does not permit, no grant would.
     let needed = requirements.permission.filter(|permission| subject.role.holds(*permission));
     if let Some(permission) = needed.filter(|permission| !hold.bounds.permit(*permission)) {
-        refusals.add(Code::OutsideGrant, ReasonCode::OutsideGrant, format!("the impersonation was not started for `{permission}`"));
+        refusals.add(Code::OutsideGrant, ReasonCode::OutsideGrant, outside_permissions(permission.as_str()));
     }
     if requirements.effect == Effect::Mutates && hold.mode == Mode::ReadOnly {
         refusals.prefer(Code::ReadOnlyImpersonation, ReasonCode::OutsideGrant, read_only());
     }
     if !is_ending && hold.policy.refuses_call(requirements.id) {
-        let detail = format!("the policy refuses `{}` under impersonation", requirements.id);
-        refusals.prefer(Code::ForbiddenUnderImpersonation, ReasonCode::ForbiddenUnderImpersonation, detail);
+        refusals.prefer(Code::ForbiddenUnderImpersonation, ReasonCode::ForbiddenUnderImpersonation, refused_by_policy(requirements.id));
     }
 }
 

@@ -23,6 +23,12 @@ const MAX_REASON: u32 = 500;
 /// The most that a limit may say.
 const MAX_COUNT: u32 = 10_000;
 
+/// Reads a stored list, less what this version doesn't know: a newer one may have put it there, and it must not stop this one.
+fn known<'de, D: Deserializer<'de>, T: serde::de::DeserializeOwned>(deserializer: D) -> Result<Vec<T>, D::Error> {
+    let stored = Vec::<serde_json::Value>::deserialize(deserializer)?;
+    Ok(stored.into_iter().filter_map(|value| serde_json::from_value(value).ok()).collect())
+}
+
 macro_rules! terms {
     ($( $(#[$meta:meta])* $variant:ident, $field:ident: $type:ty = $default:expr, $text:tt; )+) => {
         /// What the policy says, all of it.
@@ -87,14 +93,17 @@ terms! {
     /// The mode of an impersonation that names none.
     DefaultMode, default_mode: Mode = Mode::Full, "default_mode";
     /// Actors in these roles may only look.
+    #[serde(deserialize_with = "known")]
     ReadOnlyRoles, read_only_roles: Vec<Role> = Vec::new(), "read_only_roles";
     /// Nobody acts as a user in one of these roles.
+    #[serde(deserialize_with = "known")]
     ProtectedRoles, protected_roles: Vec<Role> = Vec::new(), "protected_roles";
     /// How many impersonations one actor may have at once; 0 is no limit.
     MaxLivePerActor, max_live_per_actor: u32 = 0, "max_live_per_actor";
     /// How many impersonations one actor may start within an hour; 0 is no limit.
     MaxStartsPerHour, max_starts_per_hour: u32 = 0, "max_starts_per_hour";
     /// What is refused under impersonation beside what always is.
+    #[serde(deserialize_with = "known")]
     RefusedOperations, refused_operations: Vec<RefusedOperation> = Vec::new(), "refused_operations";
 }
 
@@ -308,6 +317,11 @@ impl Policy {
         if self.terms.read_only_roles.contains(&role) { Mode::ReadOnly } else { started }
     }
 
+    /// Whether an actor's starts have to be counted.
+    pub fn limits_starts(&self) -> bool {
+        self.terms.max_live_per_actor > 0 || self.terms.max_starts_per_hour > 0
+    }
+
     /// Whether nobody may act as a user in this role.
     pub fn protects(&self, role: Role) -> bool {
         self.terms.protected_roles.contains(&role)
@@ -394,6 +408,9 @@ mod tests {
         let text = serde_json::to_string(&terms).unwrap();
         assert_eq!(serde_json::from_str::<PolicyTerms>(&text).unwrap(), terms);
         assert_eq!(serde_json::from_str::<PolicyTerms>("{}").unwrap(), PolicyTerms::default());
+        let newer = r#"{"refused_operations":["fly","create_article"],"protected_roles":["boss","author"],"colour":"red"}"#;
+        let read = serde_json::from_str::<PolicyTerms>(newer).unwrap();
+        assert_eq!((read.refused_operations, read.protected_roles), (vec![RefusedOperation::Call("create_article")], vec![Role::Author]));
     }
 
     #[test]

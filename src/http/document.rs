@@ -150,7 +150,9 @@ fn description(text: &str, requirements: Option<&Requirements>) -> String {
     let permission = requirements.and_then(|requirements| requirements.permission).map(|permission| format!("Needs `{permission}`."));
     let under = requirements.and_then(|requirements| match (requirements.under_impersonation, requirements.effect) {
         (Under::Refused, _) => Some("Refused under impersonation."),
-        (Under::Allowed, Effect::Mutates | Effect::ChangesArticle) => Some("Refused under a read-only impersonation."),
+        (Under::Allowed, Effect::Mutates | Effect::CreatesArticle | Effect::ChangesArticle) => {
+            Some("Refused under a read-only impersonation.")
+        }
         (Under::Allowed, Effect::Reads | Effect::EndsItself | Effect::StartsImpersonation) => None,
     });
     let narrower = requirements.filter(|requirements| requirements.with_narrower_token == Narrower::Refused);
@@ -251,7 +253,7 @@ impl Facts {
             add(asks_scope, &[Code::InsufficientScope]);
             add(without_user.is_none(), &[Code::UserRequired]);
             add(*under_impersonation == Under::Refused, &[Code::ForbiddenUnderImpersonation]);
-            let changes = matches!(effect, Effect::Mutates | Effect::ChangesArticle);
+            let changes = matches!(effect, Effect::Mutates | Effect::CreatesArticle | Effect::ChangesArticle);
             add(*under_impersonation == Under::Allowed && changes, &[Code::ReadOnlyImpersonation]);
             // What may run under impersonation at all, the policy may refuse, and a start may leave out.
             let is_withheld = *under_impersonation == Under::Allowed && !matches!(effect, Effect::EndsItself | Effect::StartsImpersonation);
@@ -276,7 +278,8 @@ fn own_codes(id: &str) -> &'static [Code] {
         "update_user" => &[Code::ActionRefused, Code::EmailTaken, Code::LastAdministrator],
         "renew_setup_token" | "end_user_sessions" => &[Code::ActionRefused],
         "update_article" | "delete_article" | "act_on_article" => &[Code::ActionRefused, Code::StatusForbids, Code::InsufficientScope],
-        "update_policy" | "unfreeze_policy" => &[Code::SettingPinned],
+        "update_policy" | "freeze_policy" | "unfreeze_policy" => &[Code::SettingPinned],
+        "explain_me" => &[Code::NotFound],
         "undo_impersonation" => &[Code::ImpersonationLive],
         "update_client" | "rotate_client_secret" => &[Code::ActionRefused],
         "get_readiness" | "get_public_keys" | "get_metadata" => &[Code::DatabaseUnavailable],

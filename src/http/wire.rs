@@ -14,6 +14,7 @@ use crate::domain::history::{Changes, EntryAction, Origin, ResourceType};
 use crate::domain::identity::Identity;
 use crate::domain::ids::{ArticleId, EntryId, SessionId, UserId};
 use crate::domain::impersonation::{Bounds, EndCause, ImpersonationStatus, Mode, Withheld};
+use crate::domain::policy::RefusedOperation;
 use crate::domain::role::{Permission, Role};
 use crate::domain::session::Kind;
 use crate::domain::undo::{ConflictCode, UndoOutcome};
@@ -200,7 +201,8 @@ pub struct ImpersonationSession {
     pub impersonation: ImpersonationTerms,
     /// The subject's, exactly as the subject has them.
     pub permissions: Vec<Permission>,
-    /// How far the token reaches, as permissions with spaces between; `null` where it reaches as far as the subject does. `permissions` are what both allow.
+    /// How far the token reaches by itself, as permissions with spaces between; `null` where it was neither exchanged nor given by the token endpoint. `permissions`
+    /// are what both allow. What the impersonation was not started for stands in `impersonation`.
     #[schema(required = true, examples("articles:create users:read"))]
     pub scope: Option<String>,
     /// When the presented access token expires.
@@ -224,7 +226,7 @@ pub struct ImpersonationTerms {
     #[schema(required = true)]
     pub permissions: Option<Vec<Permission>>,
     /// The resources for which it was started, each `article:<id>`; `null` where that is everything that the subject sees.
-    #[schema(required = true)]
+    #[schema(required = true, value_type = Option<Vec<ResourceName>>)]
     pub resources: Option<Vec<String>>,
     pub started_at: Timestamp,
     pub expires_at: Timestamp,
@@ -286,6 +288,34 @@ fn permissions_of(bounds: &Bounds) -> Option<Vec<Permission>> {
     bounds.permissions.map(|permissions| permissions.permissions().collect())
 }
 
+/// How a resource is written: `article:<id>`.
+pub struct ResourceName;
+
+impl utoipa::PartialSchema for ResourceName {
+    fn schema() -> utoipa::openapi::RefOr<utoipa::openapi::Schema> {
+        let name = utoipa::openapi::ObjectBuilder::new()
+            .schema_type(utoipa::openapi::Type::String)
+            .description(Some("A resource: `article:` and its id"))
+            .pattern(Some("^article:[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$"))
+            .examples(["article:019aa0f0-0000-7000-8000-0000000000aa"]);
+        name.into()
+    }
+}
+
+impl ToSchema for ResourceName {}
+
+impl utoipa::PartialSchema for RefusedOperation {
+    fn schema() -> utoipa::openapi::RefOr<utoipa::openapi::Schema> {
+        let names = utoipa::openapi::ObjectBuilder::new()
+            .schema_type(utoipa::openapi::Type::String)
+            .description(Some("What can be refused under impersonation: a call by its `operationId`, or what is done with an article"))
+            .enum_values(Some(Self::all().map(|operation| operation.to_string())));
+        names.into()
+    }
+}
+
+impl ToSchema for RefusedOperation {}
+
 /// What a start would give, without a token.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct ImpersonationTrial {
@@ -308,6 +338,9 @@ pub struct TrialSession {
     pub impersonation: TrialTerms,
     /// The subject's.
     pub permissions: Vec<Permission>,
+    /// Always `null`: the token would have no scope of its own.
+    #[schema(value_type = Option<String>, required = true)]
+    pub scope: Null,
     pub expires_at: Timestamp,
     pub expires_in: i64,
 }
@@ -322,7 +355,7 @@ pub struct TrialTerms {
     pub mode: Mode,
     #[schema(required = true)]
     pub permissions: Option<Vec<Permission>>,
-    #[schema(required = true)]
+    #[schema(required = true, value_type = Option<Vec<ResourceName>>)]
     pub resources: Option<Vec<String>>,
     pub started_at: Timestamp,
     pub expires_at: Timestamp,
@@ -345,6 +378,7 @@ impl From<impersonations::Trial> for ImpersonationTrial {
         let session = TrialSession {
             kind: ImpersonationKind::It,
             permissions: trial.subject.rights().permissions().collect(),
+            scope: Null,
             subject: trial.subject.user.into(),
             actor: trial.actor.into(),
             impersonation: terms,
@@ -454,12 +488,13 @@ pub struct Impersonation {
     pub reason: Option<String>,
     #[schema(required = true)]
     pub ticket: Option<String>,
+    /// As it was started; the policy may say less.
     pub mode: Mode,
     /// The permissions for which it was started; `null` where that is all of the subject's.
     #[schema(required = true)]
     pub permissions: Option<Vec<Permission>>,
     /// The resources for which it was started, each `article:<id>`; `null` where that is everything that the subject sees.
-    #[schema(required = true)]
+    #[schema(required = true, value_type = Option<Vec<ResourceName>>)]
     pub resources: Option<Vec<String>>,
     pub started_at: Timestamp,
     pub expires_at: Timestamp,
@@ -549,11 +584,13 @@ pub struct Undo {
     pub impersonation_id: SessionId,
     /// Whether nothing was changed, and this is what would be.
     pub dry_run: bool,
+    /// Whether these are all of them: one call tells of about 1,000.
+    pub complete: bool,
     pub changes: Vec<UndoneChange>,
 }
 
 impl Undo {
-    pub fn new(impersonation_id: SessionId, dry_run: bool, undone: Vec<undo::Undone>) -> Self {
+    pub fn new(impersonation_id: SessionId, dry_run: bool, undoing: undo::Undoing) -> Self {
         let change = |one: undo::Undone| UndoneChange {
             entry_id: one.entry,
             seq: one.seq,
@@ -563,7 +600,7 @@ impl Undo {
             undone_by: one.undone_by,
             conflict: one.conflict.map(|conflict| UndoConflict { code: conflict.code, detail: conflict.detail }),
         };
-        Self { impersonation_id, dry_run, changes: undone.into_iter().map(change).collect() }
+        Self { impersonation_id, dry_run, complete: undoing.is_complete, changes: undoing.changes.into_iter().map(change).collect() }
     }
 }
 

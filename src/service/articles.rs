@@ -59,9 +59,9 @@ pub(super) fn require_visible(ctx: &Ctx, article: &Article) -> Result<()> {
     }
 }
 
-/// As [`require_visible`], whatever the policy refuses: for asking about an article.
+/// As [`require_visible`], for a user.
 pub(super) fn require_sight(identity: &Identity, article: &Article) -> Result<()> {
-    decide(Question::of_user(identity.subject(), Action::Read, Some(article)).under(identity.hold())).require().map(drop)
+    decide(Question::of_user(identity.subject(), Action::Read, Some(article)).under(identity.hold())).require_sight()
 }
 
 /// The article that is to be changed, and whether its caller may do `action` with it: the user, and the impersonation in which they act.

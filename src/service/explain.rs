@@ -1,12 +1,12 @@
 //! Why a user can or can't: the same decision as every call's, asked without making one. It changes nothing.
 
+use super::policy::Policies;
 use crate::domain::article::Article;
 use crate::domain::decision::{Action, Decision, Question, Rule, decide};
 use crate::domain::error::{Error, Reason, Result};
-use crate::domain::identity::{Ctx, Identity};
+use crate::domain::identity::Ctx;
 use crate::domain::ids::{ArticleId, UserId};
-use crate::domain::impersonation::Hold;
-use crate::domain::user::{Principal, User};
+use crate::domain::user::User;
 use crate::store::{Conn, Lock, articles, users};
 
 /// What is asked.
@@ -58,14 +58,19 @@ impl From<Decision<'_>> for Explanation {
 ///
 /// # Errors
 /// 404 where there is no such user, or no such article that the caller may know of.
-pub fn of_user(conn: &mut Conn, ctx: &Ctx, user: UserId, asked: Asked) -> Result<(User, Answer)> {
+pub fn of_user(conn: &mut Conn, ctx: &Ctx, policies: &Policies, user: UserId, asked: Asked) -> Result<(User, Answer)> {
     let caller = ctx.viewer()?;
     let user = users::find(conn, user, Lock::None)?.ok_or_else(Error::not_found)?;
+    let (who, is_frozen) = (&user.to_principal(), policies.read(conn, Lock::None)?.freeze.is_some());
     let article = find(conn, asked)?;
     if article.as_ref().is_some_and(|article| !article.is_visible_to(caller)) {
         return Err(Error::not_found());
     }
-    let explanations = explain(&user.to_principal(), None, asked.action, article.as_ref());
+    let question = |action, article| {
+        let question = Question::of_user(who, action, article);
+        Question { is_frozen, ..question }
+    };
+    let explanations = explain(asked.action, article.as_ref(), question);
     Ok((user, Answer { article, explanations }))
 }
 
@@ -79,7 +84,8 @@ pub fn of_oneself(conn: &mut Conn, ctx: &Ctx, asked: Asked) -> Result<Answer> {
     if let Some(article) = &article {
         super::articles::require_sight(identity, article)?;
     }
-    let explanations = explain(identity.subject(), Identity::hold(identity), asked.action, article.as_ref());
+    let question = |action, article| Question::of_user(identity.subject(), action, article).under(identity.hold());
+    let explanations = explain(asked.action, article.as_ref(), question);
     Ok(Answer { article, explanations })
 }
 
@@ -95,7 +101,11 @@ fn find(conn: &mut Conn, asked: Asked) -> Result<Option<Article>> {
     }
 }
 
-fn explain(who: &Principal, hold: Option<Hold<'_>>, action: Option<Action>, article: Option<&Article>) -> Vec<Explanation> {
+fn explain<'a>(
+    action: Option<Action>,
+    article: Option<&'a Article>,
+    question: impl Fn(Action, Option<&'a Article>) -> Question<'a>,
+) -> Vec<Explanation> {
     let all = Action::ALL.iter().copied().filter(|one| action.map_or(*one != Action::Create, |action| *one == action));
-    all.map(|action| decide(Question::of_user(who, action, article).under(hold)).into()).collect()
+    all.map(|action| decide(question(action, article)).into()).collect()
 }

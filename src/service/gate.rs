@@ -245,18 +245,19 @@ impl Office {
             let found = find_holder(tx.conn, &policies, &token, Lock::Update)?;
             let Holder::User { session, exchange, policy } = found else { return Err(user_required()) };
             let standing = session.standing(now, &policy);
-            tx.ctx.by = By::Request(Box::new(identity((*session).clone(), exchange.clone(), Arc::clone(&policy))));
-            tx.policy = policy;
+            tx.policy = Arc::clone(&policy);
             match standing {
                 Standing::Live => {
                     if let Err(error) = check_token(&token, exchange.as_deref(), now) {
                         return Ok(Checked::Over(error));
                     }
+                    tx.ctx.by = By::Request(Box::new(identity(*session, exchange, policy)));
                     operation::permit(tx.ctx.identity()?, &requirements)?;
                     work(tx).map(Checked::Done)
                 }
                 Standing::Over(cause) => Ok(Checked::Over(ending::over(&session, cause))),
                 Standing::MustEnd(cause) => {
+                    tx.ctx.by = By::Request(Box::new(identity((*session).clone(), exchange, policy)));
                     ending::end_overdue(tx, &session, cause)?;
                     Ok(Checked::Over(ending::over(&session, cause)))
                 }

@@ -19,12 +19,12 @@ use crate::domain::history::{NewEntry, Started};
 use crate::domain::identity::{Ctx, Viewer};
 use crate::domain::ids::{SessionId, UserId};
 use crate::domain::impersonation::{
-    Bounds, EndCause, Grant as Terms, Hold, Impersonation, Posture, StartRequest, Usage, Withheld, caller_refusals, refusals,
+    Bounds, EndCause, Grant as Terms, Hold, Impersonation, Mode, Posture, StartRequest, Usage, Withheld, caller_refusals, refusals,
     start_refusals,
 };
 use crate::domain::operation::missing_permission;
 use crate::domain::page::{Limit, Page, PageRequest};
-use crate::domain::policy::PolicyTerms;
+use crate::domain::policy::{Policy, PolicyTerms};
 use crate::domain::role::Permission;
 use crate::domain::scope::Scope;
 use crate::domain::session::{Session, TokenTerms};
@@ -105,7 +105,7 @@ pub struct Trial {
 impl Trial {
     fn new(tx: &Tx<'_>, judged: Judged) -> Self {
         let Judged { subject, actor, grant, expires_at, .. } = judged;
-        let withheld = Hold { mode: grant.mode, bounds: &grant.bounds, policy: &tx.policy }.withheld();
+        let withheld = Hold { mode: grant.mode, is_read_only_by_policy: false, bounds: &grant.bounds, policy: &tx.policy }.withheld();
         Self { subject: subject.to_principal(), actor, grant, withheld, started_at: tx.ctx.now, expires_at }
     }
 }
@@ -126,8 +126,10 @@ fn refused(reasons: Vec<Reason>) -> Error {
     Error::refused(Code::ImpersonationRefused, "you may not act as this user", reasons)
 }
 
-/// Decides whether the caller may act as `subject`, and on which terms; changes nothing. What it reads is locked to the end of the transaction: the caller, the
-/// subject, the policy, the token's key.
+/// Decides whether the caller may act as `subject`, and on which terms; changes nothing.
+///
+/// Twice: first as things are, without holding anything, so that whoever is refused keeps nobody waiting, a freeze least of all. Then again with all of it
+/// locked to the end of the transaction: what the actor has started, the policy, the actor, the subject, the token's key.
 fn judge(
     tx: &mut Tx<'_>,
     policies: &Policies,
@@ -138,25 +140,31 @@ fn judge(
 ) -> Result<Result<Judged, Vec<Reason>>> {
     let identity = tx.ctx.identity()?.clone();
     let posture = Posture::of(&identity);
+    let caller = identity.subject().clone();
+    if !caller.holds(Permission::UsersRead) {
+        // Who may not see users learns nothing of them: a missing and a forbidden one look alike, and leave the same trace.
+        let reasons = caller_refusals(&caller, subject, posture, &tx.policy);
+        if !reasons.is_empty() {
+            return Ok(Err(reasons));
+        }
+    }
+    let asked = users::find(tx.conn, subject, Lock::None)?.ok_or_else(Error::not_found)?;
+    let reasons = reasons(tx, &caller, &asked, posture, request.mode)?;
+    if !reasons.is_empty() {
+        return Ok(Err(reasons));
+    }
+    // One start of an actor's at a time, where they are counted.
+    if tx.policy.limits_starts() {
+        users::lock_starts(tx.conn, caller.id())?;
+    }
     // Held to the commit: a freeze waits for it, and then ends what this began; or was first.
     tx.policy = policies.read(tx.conn, Lock::Share)?;
     let policy = Arc::clone(&tx.policy);
-    // Locked, so that nobody is promoted or disabled between this look and the commit; and where starts are counted, one by one.
-    let is_counted = policy.terms.max_live_per_actor > 0 || policy.terms.max_starts_per_hour > 0;
-    let lock = if is_counted { Lock::Update } else { Lock::Share };
-    let row = users::find(tx.conn, identity.subject().id(), lock)?.ok_or_else(|| Error::internal("a caller has no row"))?;
-    let caller = Principal { scope: identity.subject().scope, ..row.to_principal() };
-    let may_start = caller_refusals(&caller, subject, posture, &policy).is_empty();
-    if !may_start && !caller.holds(Permission::UsersRead) {
-        // Who may not see users learns nothing of them: a missing and a forbidden one look alike, and leave the same trace.
-        return Ok(Err(caller_refusals(&caller, subject, posture, &policy)));
-    }
+    // Locked, so that nobody is promoted or disabled between this look and the commit.
+    let row = users::find(tx.conn, caller.id(), Lock::Share)?.ok_or_else(|| Error::internal("a caller has no row"))?;
+    let caller = Principal { scope: caller.scope, ..row.to_principal() };
     let subject = users::find(tx.conn, subject, Lock::Share)?.ok_or_else(Error::not_found)?;
-    let mut reasons = refusals(&caller, &subject.to_principal(), posture, &policy);
-    if caller.holds(Permission::UsersImpersonate) {
-        let usage = usage(tx, caller.id())?;
-        reasons.extend(start_refusals(&caller, request.mode, usage, &policy));
-    }
+    let reasons = self::reasons(tx, &caller, &subject, posture, request.mode)?;
     if !reasons.is_empty() {
         return Ok(Err(reasons));
     }
@@ -181,12 +189,22 @@ fn judge(
     }))
 }
 
+/// Why the policy, as the transaction knows it, refuses this start: all reasons that hold.
+fn reasons(tx: &mut Tx<'_>, caller: &Principal, subject: &User, posture: Posture, mode: Option<Mode>) -> Result<Vec<Reason>> {
+    let mut reasons = refusals(caller, &subject.to_principal(), posture, &tx.policy);
+    if caller.holds(Permission::UsersImpersonate) {
+        let usage = usage(tx.conn, &tx.policy, caller.id(), tx.ctx.now)?;
+        reasons.extend(start_refusals(caller, mode, usage, &tx.policy));
+    }
+    Ok(reasons)
+}
+
 /// What the actor has started already, as far as the policy limits it: without a limit nothing is counted.
-fn usage(tx: &mut Tx<'_>, actor: UserId) -> Result<Usage> {
-    let (most_live, most_starts) = (tx.policy.terms.max_live_per_actor, tx.policy.terms.max_starts_per_hour);
-    let live = if most_live > 0 { sessions::count_live_by(tx.conn, actor, tx.ctx.now, most_live)? } else { 0 };
-    let an_hour_ago = tx.ctx.now - Duration::hours(1);
-    let within_the_hour = if most_starts > 0 { sessions::count_started_by(tx.conn, actor, an_hour_ago, most_starts)? } else { 0 };
+fn usage(conn: &mut Conn, policy: &Policy, actor: UserId, now: Time) -> Result<Usage> {
+    let (most_live, most_starts) = (policy.terms.max_live_per_actor, policy.terms.max_starts_per_hour);
+    let live = if most_live > 0 { sessions::count_live_by(conn, actor, now, most_live)? } else { 0 };
+    let an_hour_ago = now - Duration::hours(1);
+    let within_the_hour = if most_starts > 0 { sessions::count_started_by(conn, actor, an_hour_ago, most_starts)? } else { 0 };
     Ok(Usage { live, within_the_hour })
 }
 
@@ -281,13 +299,28 @@ fn check_bounds(conn: &mut Conn, subject: &User, bounds: &Bounds) -> Result<()> 
 }
 
 /// Why `caller` may not act as `subject`, for the button on the user's page; `None` for a caller who may not impersonate at all and so is shown none.
-pub fn button(caller: &Ctx, subject: &Principal) -> Result<Option<Vec<Reason>>> {
+/// `usage` is what [`used`] found.
+pub fn button(caller: &Ctx, subject: &Principal, usage: Usage) -> Result<Option<Vec<Reason>>> {
     if caller.viewer()?.user().is_none() {
         return Ok(None);
     }
     let identity = caller.identity()?;
-    let shows = identity.subject().holds(Permission::UsersImpersonate);
-    Ok(shows.then(|| refusals(identity.subject(), subject, Posture::of(identity), identity.policy())))
+    let (who, policy) = (identity.subject(), identity.policy());
+    Ok(who.holds(Permission::UsersImpersonate).then(|| {
+        let mut reasons = refusals(who, subject, Posture::of(identity), policy);
+        reasons.extend(start_refusals(who, None, usage, policy));
+        reasons
+    }))
+}
+
+/// What the caller has started already, for [`button`]: once for however many users.
+pub fn used(conn: &mut Conn, caller: &Ctx) -> Result<Usage> {
+    match caller.identity() {
+        Ok(identity) if identity.subject().holds(Permission::UsersImpersonate) => {
+            usage(conn, identity.policy(), identity.subject().id(), caller.now)
+        }
+        _ => Ok(Usage::default()),
+    }
 }
 
 /// Live and past impersonations, newest first.

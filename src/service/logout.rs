@@ -43,6 +43,7 @@ impl Office {
             let found = find_holder(tx.conn, &policies, &token, Lock::Update)?;
             let Holder::User { session, exchange, policy } = found else { return Err(user_required()) };
             let standing = session.standing(now, &policy);
+            tx.policy = std::sync::Arc::clone(&policy);
             tx.ctx.by = By::Request(Box::new(identity((*session).clone(), exchange.clone(), policy)));
             if let Some(exchange) = exchange {
                 return leave_narrower(tx, &session, &exchange, standing);
@@ -119,7 +120,8 @@ fn leave(tx: &mut Tx<'_>, session: &Session, acting: &ActingAs, standing: Standi
         let detail = "the impersonation is over, and so is the session that it was started from; log in again";
         return Ok(Outcome::Refused(Error::new(Code::OriginalSessionEnded, detail)));
     }
-    let is_open = standing == Standing::Live || cause.leaves_the_way_back();
+    // Nothing comes back while impersonation is frozen, also where the environment froze it and nobody has closed the way yet.
+    let is_open = (standing == Standing::Live || cause.leaves_the_way_back()) && tx.policy.freeze.is_none();
     let Some(way) = way.filter(|way| is_open && way.expires_at > now) else {
         return Ok(Outcome::Refused(Error::impersonation_ended(cause)));
     };

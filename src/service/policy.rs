@@ -5,7 +5,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use super::ending;
 use super::gate::Tx;
 use crate::domain::Time;
-use crate::domain::error::{Error, FieldError, Result};
+use crate::domain::error::{Error, Result};
 use crate::domain::history::NewEntry;
 use crate::domain::identity::Ctx;
 use crate::domain::impersonation::EndCause;
@@ -109,10 +109,13 @@ pub fn update(tx: &mut Tx<'_>, policies: &Policies, change: &PolicyChange, preco
     let before = find(tx.conn)?;
     let held = policies.of(before.clone());
     held.require_unpinned(&change.settings())?;
-    let terms = before.terms.changed(change).in_order();
+    let mut terms = before.terms.changed(change).in_order();
     terms.require_sane()?;
     require_order(&policies.of(StoredPolicy { terms: terms.clone(), ..before.clone() }), change)?;
     precondition(before.version)?;
+    if change.max_duration_seconds.is_some() {
+        terms.default_duration_seconds = terms.usual_duration();
+    }
     if terms == before.terms {
         return Ok(held);
     }
@@ -124,25 +127,26 @@ pub fn update(tx: &mut Tx<'_>, policies: &Policies, change: &PolicyChange, preco
     Ok(after)
 }
 
-/// The usual duration is not above the longest, unless the environment pins one of them: then the shorter one holds.
+/// A default that is asked for is not above the maximum. A shorter maximum alone is a whole choice: the default follows it.
 fn require_order(after: &Policy, change: &PolicyChange) -> Result<()> {
-    let terms = &after.terms;
-    let is_pinned = [PolicySetting::DefaultDurationSeconds, PolicySetting::MaxDurationSeconds].iter().any(|one| after.pinned.contains(one));
-    if is_pinned || terms.default_duration_seconds <= terms.max_duration_seconds {
-        return Ok(());
+    let most = after.terms.max_duration_seconds;
+    match change.default_duration_seconds {
+        Some(default) if default > most => {
+            let detail = format!("must not be above the maximum, which is {most}");
+            Err(Error::invalid_field("/default_duration_seconds", "out_of_range", detail))
+        }
+        _ => Ok(()),
     }
-    let name = if change.default_duration_seconds.is_some() { "default_duration_seconds" } else { "max_duration_seconds" };
-    let detail = format!("the default, {}, must not be above the maximum, {}", terms.default_duration_seconds, terms.max_duration_seconds);
-    Err(Error::invalid(vec![FieldError::new(format!("/{name}"), "out_of_range", detail)]))
 }
 
 /// Freezes: no impersonation starts, and every one that runs ends now, in this transaction. Doing so twice changes nothing.
 ///
 /// # Errors
-/// What `precondition` says of the row's version.
+/// 409 `setting_pinned` where the environment freezes; what `precondition` says of the row's version.
 pub fn freeze(tx: &mut Tx<'_>, policies: &Policies, reason: &Reason, precondition: impl FnOnce(i64) -> Result<()>) -> Result<Policy> {
     // The policy's row before the sessions': a start holds it, shared, to its commit, so it comes before this, and is ended, or after it, and is refused.
     let before = find(tx.conn)?;
+    policies.of(before.clone()).require_unpinned(&[PolicySetting::Freeze])?;
     precondition(before.version)?;
     let by = tx.ctx.subject()?.user.clone();
     let after = match before.freeze {

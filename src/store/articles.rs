@@ -136,6 +136,14 @@ fn require_one(changed: usize) -> Result<()> {
     if changed == 1 { Ok(()) } else { Err(Error::new(Code::VersionMismatch, "the article was changed meanwhile")) }
 }
 
+/// Makes whoever else locks this article so wait until this transaction ends, whether it is there or was deleted. Before its row.
+pub fn lock(conn: &mut Conn, id: ArticleId) -> Result<()> {
+    conn.lock_name(ARTICLES_LOCK, &id.to_string())
+}
+
+/// Any number, another than every other kind's.
+const ARTICLES_LOCK: i32 = 2;
+
 /// The article with this id, locked as asked.
 pub fn find(conn: &mut Conn, id: ArticleId, lock: Lock) -> Result<Option<Article>> {
     let id = id.to_string();

@@ -55,6 +55,18 @@ impl Conn {
         }
     }
 
+    /// Makes whoever locks the same name of the same kind wait until this transaction ends. Two names may be taken for one, which costs a wait and nothing else.
+    pub(super) fn lock_name(&mut self, kind: i32, name: &str) -> Result<()> {
+        match self {
+            Self::Postgres(conn) => {
+                let lock = diesel::select(pg_advisory_xact_lock(kind, hashtext(name)));
+                diesel::RunQueryDsl::execute(lock, conn).or_domain().map(drop)
+            }
+            // One writer at a time anyway.
+            Self::Sqlite(_) => Ok(()),
+        }
+    }
+
     /// Best effort: a connection that can't roll back is thrown away by the pool.
     pub(super) fn roll_back(&mut self) {
         let result = match self {
@@ -73,6 +85,15 @@ impl Conn {
         };
         !matches!(status.transaction_depth(), Ok(None))
     }
+}
+
+diesel::define_sql_function! {
+    /// Postgres' own: held to the end of the transaction.
+    fn pg_advisory_xact_lock(kind: diesel::sql_types::Integer, name: diesel::sql_types::Integer) -> diesel::sql_types::Text;
+}
+diesel::define_sql_function! {
+    /// Postgres' own: a number made of a text, the same on every connection.
+    fn hashtext(text: diesel::sql_types::Text) -> diesel::sql_types::Integer;
 }
 
 /// Opens connections for a pool.

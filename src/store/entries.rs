@@ -189,15 +189,37 @@ pub fn articles_changed_under(conn: &mut Conn, impersonation: SessionId) -> Resu
     articles.collect()
 }
 
-/// An article's entries from the newest down to `first`.
-pub fn of_article_since(conn: &mut Conn, id: ArticleId, first: Seq) -> Result<Vec<Entry>> {
-    let rows: Vec<Row> = entries::table
+/// The newest of an article's entries that is older than `before`, if it is none before `first`. One at a time: each may hold two long texts.
+pub fn of_article_before(conn: &mut Conn, id: ArticleId, first: Seq, before: Option<Seq>) -> Result<Option<Entry>> {
+    let row: Option<Row> = entries::table
         .filter(entries::resource_id.eq(id.to_string()))
         .filter(entries::seq.ge(first.0))
+        .filter(entries::seq.lt(before.map_or(i64::MAX, |before| before.0)))
         .order(entries::seq.desc())
-        .load(conn)
+        .first(conn)
+        .optional()
         .or_domain()?;
-    rows.into_iter().map(Row::into_entry).collect()
+    row.map(Row::into_entry).transpose()
+}
+
+/// The version that an article's or a user's newest entry tells of; 0 where there is none.
+pub fn version_of(conn: &mut Conn, id: ArticleId) -> Result<i64> {
+    let newest = entries::table.filter(entries::resource_id.eq(id.to_string())).select(diesel::dsl::max(entries::resource_version));
+    let newest: Option<i64> = newest.first(conn).or_domain()?;
+    Ok(newest.unwrap_or_default())
+}
+
+/// The id of whoever wrote an article that was deleted, as the entry of its last deletion has it.
+pub fn author_of_deleted(conn: &mut Conn, id: ArticleId) -> Result<Option<String>> {
+    let row: Option<Row> = entries::table
+        .filter(entries::resource_id.eq(id.to_string()))
+        .filter(entries::action.eq(EntryAction::ArticleDeleted.as_str()))
+        .order(entries::seq.desc())
+        .first(conn)
+        .optional()
+        .or_domain()?;
+    let entry = row.map(Row::into_entry).transpose()?;
+    Ok(entry.and_then(|entry| entry.written.changes.0.get("author_id")?.from.as_str().map(str::to_owned)))
 }
 
 /// When an article was created.

@@ -273,11 +273,11 @@ pub fn lock_open(conn: &mut Conn, which: Open) -> Result<Vec<SessionId>> {
         Open::Through(client) => query.filter(sessions::client_id.eq(client.to_string())),
         Open::Impersonations => query.filter(sessions::actor_id.is_not_null()),
     };
-    let ids: Vec<String> = query.load(conn).or_domain()?;
+    let mut ids: Vec<String> = query.load(conn).or_domain()?;
     if let Conn::Postgres(conn) = conn {
-        // A boxed query takes no locking clause.
-        let rows = sessions::table.filter(sessions::id.eq_any(&ids)).order(sessions::id).select(sessions::id);
-        let _: Vec<String> = rows.for_no_key_update().load(conn).or_domain()?;
+        // A boxed query takes no locking clause. What ended while this waited for it is no longer open.
+        let rows = sessions::table.filter(sessions::id.eq_any(&ids)).filter(sessions::ended_at.is_null());
+        ids = rows.order(sessions::id).select(sessions::id).for_no_key_update().load(conn).or_domain()?;
     }
     ids.iter().map(|id| columns::session_id(id)).collect()
 }

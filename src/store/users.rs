@@ -173,6 +173,14 @@ pub fn lock_accounts(conn: &mut Conn) -> Result<()> {
     Ok(())
 }
 
+/// Makes every other start of this actor's wait until this transaction ends, and nothing else.
+pub fn lock_starts(conn: &mut Conn, actor: UserId) -> Result<()> {
+    conn.lock_name(STARTS_LOCK, &actor.to_string())
+}
+
+/// Any number, another than every other kind's.
+const STARTS_LOCK: i32 = 1;
+
 /// Any number, the same in every instance.
 const ACCOUNTS_LOCK: i64 = 0x61_63_63_6f_75_6e_74_73;
 

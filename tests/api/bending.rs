@@ -867,13 +867,21 @@ fn there_is_one_policy_and_it_stays(office: &Office) {
 
 fn a_freeze_begins_and_ends_only_with_the_entry_of_it(office: &Office) {
     let frozen = "frozen_at = '2026-11-23 10:00:00', freeze_reason = 'x'";
-    for action in ["policy.updated", "policy.unfrozen"] {
+    for action in ["policy.updated", "policy.unfrozen", "article.created"] {
         refused(office, &policy_change(frozen, 2, action));
     }
+    refused(office, &policy_change(&format!("{frozen}, {LAX}"), 2, "policy.frozen"));
     refused(office, &policy_change("frozen_at = '2026-11-23 10:00:00'", 2, "policy.frozen"));
     office.db_script(&format!("BEGIN; {}; COMMIT", policy_change(frozen, 2, "policy.frozen"))).unwrap();
     for action in ["policy.updated", "policy.frozen"] {
         refused(office, &policy_change("frozen_at = NULL, freeze_reason = NULL", 3, action));
+    }
+    // Nor does another change hide beside it, or a freeze change into another.
+    refused(office, &policy_change(&format!("frozen_at = NULL, freeze_reason = NULL, {LAX}"), 3, "policy.unfrozen"));
+    for change in ["freeze_reason = 'y'", "frozen_at = '2026-11-24 10:00:00'"] {
+        for action in ["policy.updated", "policy.frozen"] {
+            refused(office, &policy_change(change, 3, action));
+        }
     }
     office.db_script(&format!("BEGIN; {}; COMMIT", policy_change("frozen_at = NULL, freeze_reason = NULL", 3, "policy.unfrozen"))).unwrap();
 }
@@ -917,6 +925,11 @@ fn an_article_comes_back_only_with_the_entry_of_that(office: &Office) {
         refused(office, &format!("{}; {}", entry(action, id, "3"), back(3)));
     }
     refused(office, &format!("{}; {}", entry("article.restored", id, "3"), back(2)));
+    refused(office, &format!("{}; {}", entry("article.restored", id, "3"), back(3).replace("'draft'", "'published'")));
+    // What was never there does not come back.
+    let never = new_id();
+    let begun = format!("{}; {}", entry("article.created", &never, "1"), entry("article.restored", &never, "2"));
+    refused(office, &format!("{begun}; {}", back(2).replace(id, &never)));
     refused(office, &format!("{}; {}", entry("article.restored", id, "4"), back(4)));
     office.db_script(&format!("BEGIN; {}; {}; COMMIT", entry("article.restored", id, "3"), back(3))).unwrap();
     // And not over one that is there.

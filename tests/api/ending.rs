@@ -32,6 +32,7 @@ api_tests! {
     the_original_comes_back_after_a_restart,
     every_cause_of_an_end_is_found_at_the_next_request_and_recorded,
     [postgres] every_cause_of_an_end_is_found_at_the_next_request_to_another_instance,
+    what_changed_past_actas_is_found_at_the_next_request_too,
 }
 
 /// Every call that needs a caller, with ids that name nothing.
@@ -554,4 +555,46 @@ fn every_cause_of_an_end_is_found_at_the_next_request_and_recorded(office: &Offi
 
 fn every_cause_of_an_end_is_found_at_the_next_request_to_another_instance(office: &Office) {
     causes_are_found(office, &office.second_instance().unwrap());
+}
+
+/// Changes a user's row past Actas, with the entry that the database demands; nothing ends by that.
+fn change_by_hand(office: &Office, user: &Person, set: &str) {
+    static MADE: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
+    let number = MADE.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    let version = office.db_count(&format!("SELECT version FROM users WHERE id = '{}'", user.id)) + 1;
+    let entry = format!(
+        "INSERT INTO entries (id, occurred_at, origin, action, resource_type, resource_id, resource_version, note, changes) VALUES \
+         ('019aa0f0-0000-7000-8000-0000000{number:05}', '2026-11-23 10:00:00', 'cli', 'user.updated', 'user', '{}', {version}, 'by hand', '{{}}')",
+        user.id
+    );
+    office.db_script(&format!("BEGIN; {entry}; UPDATE users SET {set}, version = {version} WHERE id = '{}'; COMMIT", user.id)).unwrap();
+}
+
+fn what_changed_past_actas_is_found_at_the_next_request_too(office: &Office) {
+    // So that it is the request that finds it, and not the change that told.
+    for (of_actor, set, cause) in [
+        (true, "role = 'editor'", "actor_demoted"),
+        (true, "status = 'disabled'", "actor_disabled"),
+        (false, "role = 'support'", "subject_changed"),
+        (false, "role = 'administrator'", "subject_changed"),
+        (false, "status = 'disabled'", "subject_changed"),
+    ] {
+        let (actor, subject) = (office.administrator(), office.editor());
+        let (reading, writing) = (office.impersonate(&actor, &subject), office.impersonate(&actor, &subject));
+        change_by_hand(office, if of_actor { &actor } else { &subject }, set);
+        let article = json!({ "title": "a", "abstract": "", "body": "" });
+        for (acting, answer) in [(&reading, reading.get("/v1/me")), (&writing, writing.post("/v1/articles", article))] {
+            assert_eq!(answer.problem(401, "impersonation_ended").str("cause"), cause, "{set}");
+            let ended = format!("SELECT count(*) FROM entries WHERE action = 'impersonation.ended' AND resource_id = '{}'", acting.id);
+            assert_eq!(office.db_count(&ended), 1, "{set}");
+        }
+    }
+    let (admin, editor) = (office.administrator(), office.editor());
+    let acting = office.impersonate(&admin, &editor);
+    let entry = "INSERT INTO entries (id, occurred_at, origin, action, resource_type, resource_id, note, changes) VALUES \
+                 ('019aa0f0-0000-7000-8000-00000000fffe', '2026-11-23 10:00:00', 'cli', 'policy.frozen', 'policy', 'policy', 'by hand', '{}')";
+    let freeze = "UPDATE policies SET frozen_at = '2026-11-23 10:00:00', freeze_reason = 'x', version = version + 1, \
+                  entry_id = '019aa0f0-0000-7000-8000-00000000fffe'";
+    office.db_script(&format!("BEGIN; {entry}; {freeze}; COMMIT")).unwrap();
+    assert_eq!(acting.get("/v1/me").problem(401, "impersonation_ended").str("cause"), "frozen");
 }

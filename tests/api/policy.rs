@@ -14,6 +14,7 @@ api_tests! {
     a_start_must_give_the_reason_and_the_ticket_that_the_policy_asks_for,
     durations_are_the_policy_s,
     the_idle_limit_is_the_policy_s,
+    the_use_of_an_impersonation_is_written_every_tenth_of_its_idle_limit_and_no_more,
     a_restore_proof_can_be_made_mandatory,
     the_default_mode_is_the_policy_s,
     actors_in_read_only_roles_may_look_and_nothing_else_from_the_next_request_on,
@@ -29,6 +30,9 @@ api_tests! {
     freezing_twice_and_lifting_twice_change_nothing,
     a_freeze_spares_own_sessions_and_closes_every_way_back,
     a_start_that_races_a_freeze_is_refused_or_ended,
+    a_freeze_is_not_held_off_by_those_who_start_and_leave,
+    a_freeze_is_not_held_off_by_those_who_are_refused,
+    nothing_comes_back_while_the_environment_freezes,
     the_button_is_grey_where_the_policy_says_no,
     a_policy_survives_a_restart,
     the_policy_costs_a_request_no_statement_of_its_own,
@@ -120,7 +124,7 @@ fn what_can_t_be_is_told_by_its_name_and_changes_nothing(office: &Office) {
         (json!({ "max_duration_seconds": 0 }), vec!["/max_duration_seconds"]),
         (json!({ "max_duration_seconds": 86_401 }), vec!["/max_duration_seconds"]),
         (json!({ "default_duration_seconds": 3601 }), vec!["/default_duration_seconds"]),
-        (json!({ "max_duration_seconds": 1799 }), vec!["/max_duration_seconds"]),
+        (json!({ "max_duration_seconds": 60, "default_duration_seconds": 61 }), vec!["/default_duration_seconds"]),
         (json!({ "max_live_per_actor": 10_001 }), vec!["/max_live_per_actor"]),
         (json!({ "max_starts_per_hour": -1 }), vec!["/max_starts_per_hour"]),
         (json!({ "default_mode": "none" }), vec!["/default_mode"]),
@@ -176,6 +180,11 @@ fn a_start_must_give_the_reason_and_the_ticket_that_the_policy_asks_for(office: 
 
 fn durations_are_the_policy_s(office: &Office) {
     let (admin, editor) = (office.administrator(), office.editor());
+    // A shorter maximum alone takes the default along.
+    let policy = set(&admin, json!({ "max_duration_seconds": 600 }));
+    assert_eq!((policy.value("max_duration_seconds"), policy.value("default_duration_seconds")), (&json!(600), &json!(600)));
+    let told = entries(&admin, "action=policy.updated")[0]["changes"].clone();
+    assert_eq!(told["default_duration_seconds"], json!({ "from": 1800, "to": 600 }));
     set(&admin, json!({ "default_duration_seconds": 60, "max_duration_seconds": 120 }));
     // Whole seconds that are left, of which the call itself may cost one.
     let lasts = |members| start(&admin, &editor, members).expect(201).value("expires_in").as_i64().unwrap();
@@ -204,6 +213,26 @@ fn the_idle_limit_is_the_policy_s(office: &Office) {
     let tireless = office.impersonate(&admin, &editor);
     office.advance(1700);
     tireless.get("/v1/me").expect(200);
+}
+
+fn the_use_of_an_impersonation_is_written_every_tenth_of_its_idle_limit_and_no_more(office: &Office) {
+    let (admin, editor) = (office.administrator(), office.editor());
+    set(&admin, json!({ "idle_seconds": 1000 }));
+    let acting = office.impersonate(&admin, &editor);
+    let used = || office.db_text(&format!("SELECT CAST(last_used_at AS TEXT) FROM sessions WHERE id = '{}'", acting.id)).unwrap();
+    let started = used();
+    for _ in 0..3 {
+        office.advance(30);
+        acting.get("/v1/me").expect(200);
+        assert_eq!(used(), started);
+    }
+    office.advance(11);
+    acting.get("/v1/me").expect(200);
+    let noted = used();
+    assert_ne!(noted, started);
+    office.advance(90);
+    acting.get("/v1/me").expect(200);
+    assert_eq!(used(), noted);
 }
 
 fn a_restore_proof_can_be_made_mandatory(office: &Office) {
@@ -384,6 +413,10 @@ fn a_pinned_freeze_ends_what_runs_and_can_t_be_lifted(office: &Office) {
     assert_eq!(answer.str("cause"), "frozen");
     assert_eq!(start(&admin, &editor, json!({})).problem(403, "impersonation_refused").reasons(), ["frozen"]);
     assert_eq!(admin.delete("/v1/policy/freeze").problem(409, "setting_pinned").pointers(), ["/freeze"]);
+    // Nor is one laid under it that would come to light later.
+    let refused = admin.post("/v1/policy/freeze", json!({ "reason": "mine" })).problem(409, "setting_pinned");
+    assert_eq!(refused.pointers(), ["/freeze"]);
+    assert_eq!(policy.header("etag"), admin.get("/v1/policy").expect(200).header("etag"));
 }
 
 fn a_freeze_ends_all_that_runs_in_one_call_and_lets_nothing_start(office: &Office) {
@@ -471,7 +504,14 @@ fn the_button_is_grey_where_the_policy_says_no(office: &Office) {
     assert_eq!(button()["allowed"], true);
     set(&admin, json!({ "protected_roles": ["editor"] }));
     assert_eq!(button()["reasons"][0]["code"], "subject_protected");
-    set(&admin, json!({ "protected_roles": [] }));
+    set(&admin, json!({ "protected_roles": [], "max_live_per_actor": 1, "max_starts_per_hour": 1 }));
+    office.impersonate(&admin, &office.author());
+    let codes = |button: &Value| button["reasons"].as_array().unwrap().iter().map(|reason| reason["code"].clone()).collect::<Vec<_>>();
+    assert_eq!(codes(&button()), [json!("too_many_live"), json!("too_many_starts")]);
+    for listed in admin.get("/v1/users?role=editor").expect(200).items() {
+        assert_eq!(codes(&listed["impersonation"]), [json!("too_many_live"), json!("too_many_starts")]);
+    }
+    set(&admin, json!({ "max_live_per_actor": 0, "max_starts_per_hour": 0 }));
     admin.post("/v1/policy/freeze", json!({ "reason": "an incident" })).expect(200);
     assert_eq!((&button()["allowed"], &button()["reasons"][0]["code"]), (&json!(false), &json!("frozen")));
 }
@@ -543,4 +583,64 @@ fn the_policy_costs_a_request_no_statement_of_its_own(office: &Office) {
     let change = "UPDATE policies SET version = version + 1, entry_id = '019aa0f0-0000-7000-8000-00000000ffff'";
     office.db_script(&format!("BEGIN; {entry}; {change}; COMMIT")).unwrap();
     assert_eq!(office.statements_of(|| drop(acting.get("/v1/me").expect(200))), 1);
+}
+
+fn a_freeze_is_not_held_off_by_those_who_start_and_leave(office: &Office) {
+    let (admin, editor) = (office.administrator(), office.editor());
+    let actors: Vec<Person> = (0..6).map(|_| office.administrator()).collect();
+    let is_over = std::sync::atomic::AtomicBool::new(false);
+    at_once(7, |number| match number {
+        0 => {
+            for _ in 0..4 {
+                admin.post("/v1/policy/freeze", json!({ "reason": "a race" })).expect(200);
+                admin.delete("/v1/policy/freeze").expect(200);
+            }
+            is_over.store(true, std::sync::atomic::Ordering::Relaxed);
+        }
+        number => {
+            while !is_over.load(std::sync::atomic::Ordering::Relaxed) {
+                let started = start(&actors[number - 1], &editor, json!({}));
+                assert!([201, 403].contains(&started.status), "{started}");
+                if started.status == 201 {
+                    let left = admin.with_token(started.str("access_token")).post_empty("/v1/auth/logout");
+                    assert!([200, 401].contains(&left.status), "{left}");
+                }
+            }
+        }
+    });
+}
+
+fn a_freeze_is_not_held_off_by_those_who_are_refused(office: &Office) {
+    let admin = office.administrator();
+    let pair = [office.support(), office.support()];
+    // Counting takes a lock, and two who would act as each other would wait for each other.
+    set(&admin, json!({ "max_live_per_actor": 3, "max_starts_per_hour": 100 }));
+    let is_over = std::sync::atomic::AtomicBool::new(false);
+    at_once(5, |number| match number {
+        0 => {
+            for _ in 0..4 {
+                admin.post("/v1/policy/freeze", json!({ "reason": "a race" })).expect(200);
+                admin.delete("/v1/policy/freeze").expect(200);
+            }
+            is_over.store(true, std::sync::atomic::Ordering::Relaxed);
+        }
+        number => {
+            let (actor, subject) = (pair[number % 2].log_in_again(), &pair[(number + 1) % 2]);
+            while !is_over.load(std::sync::atomic::Ordering::Relaxed) {
+                let path = format!("/v1/users/{}/impersonate?dry_run=true", subject.id);
+                actor.post(&path, json!({ "reason": "x" })).problem(403, "impersonation_refused");
+            }
+        }
+    });
+}
+
+fn nothing_comes_back_while_the_environment_freezes(office: &Office) {
+    let (admin, editor) = (office.administrator(), office.editor());
+    let acting = office.impersonate_with(&admin, &editor, json!({ "duration_seconds": 1 }));
+    office.advance(1);
+    is_over(&acting, "expired");
+    office.stop();
+    let frozen = office.start_again_with(&[("IMPERSONATION_FREEZE", "an incident")]).unwrap();
+    let body = json!({ "restore_verifier": acting.restore_verifier });
+    acting.at(&frozen).post("/v1/auth/logout", body).problem(401, "impersonation_ended");
 }

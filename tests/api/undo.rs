@@ -12,6 +12,7 @@ api_tests! {
     what_others_changed_since_is_left_alone,
     a_status_that_others_left_and_came_back_to_is_left_alone,
     what_the_workflow_no_longer_allows_is_left_alone,
+    a_withdrawal_that_nobody_built_on_is_taken_back,
     an_article_that_was_created_goes_unless_others_touched_it,
     an_article_that_was_deleted_comes_back_as_it_was,
     only_what_was_done_in_that_impersonation_is_undone,
@@ -21,6 +22,10 @@ api_tests! {
     undoing_takes_its_own_permission_and_is_refused_under_impersonation,
     an_impersonation_without_changes_has_nothing_to_undo,
     racing_undos_undo_once,
+    racing_undos_of_a_deletion_restore_it_once,
+    a_long_impersonation_is_undone_in_many_short_steps,
+    whoever_changes_the_article_meanwhile_is_not_overwritten,
+    a_step_on_which_others_worked_is_left_alone,
 }
 
 fn undo(admin: &Caller, acting: &Acting, query: &str) -> Answer {
@@ -183,6 +188,18 @@ fn what_the_workflow_no_longer_allows_is_left_alone(office: &Office) {
     assert_eq!(admin.get(&path).expect(200).str("status"), "submitted");
 }
 
+fn a_withdrawal_that_nobody_built_on_is_taken_back(office: &Office) {
+    // No step leads out of `withdrawn`. Undoing is none: it takes back what was done in somebody's name.
+    let (admin, author, editor) = (office.administrator(), office.author(), office.editor());
+    let path = submitted(&admin, &author, &editor);
+    let acting = office.impersonate(&admin, &author);
+    step(&acting, &path, "withdraw");
+    acting.log_out().expect(200);
+    assert_eq!(told(&undo(&admin, &acting, "").expect(200)), pairs(&[("article.withdrawn", "undone")]));
+    assert_eq!(admin.get(&path).expect(200).str("status"), "submitted");
+    step(&editor, &path, "start_review");
+}
+
 fn an_article_that_was_created_goes_unless_others_touched_it(office: &Office) {
     let (admin, author) = (office.administrator(), office.author());
     let acting = office.impersonate(&admin, &author);
@@ -341,4 +358,70 @@ fn racing_undos_undo_once(office: &Office) {
         assert_eq!(article.str("title"), "On tides");
         assert_eq!(article.value("version").as_i64().unwrap(), i64::try_from(history(&admin, path).len()).unwrap());
     }
+}
+
+fn racing_undos_of_a_deletion_restore_it_once(office: &Office) {
+    let (admin, author) = (office.administrator(), office.author());
+    let admins: Vec<Person> = (0..6).map(|_| office.administrator()).collect();
+    for _ in 0..3 {
+        let path = draft(&author);
+        let acting = office.impersonate(&admin, &author);
+        acting.delete(&path).expect(204);
+        acting.log_out().expect(200);
+        let answers = at_once(6, |number| undo(&admins[number], &acting, "").expect(200));
+        let outcomes: Vec<_> = answers.iter().flat_map(told).map(|(_, outcome)| outcome).collect();
+        assert_eq!(outcomes.iter().filter(|outcome| *outcome == "undone").count(), 1, "{outcomes:?}");
+        assert_eq!(author.get(&path).expect(200).value("version"), &json!(3));
+    }
+}
+
+fn a_long_impersonation_is_undone_in_many_short_steps(office: &Office) {
+    let (admin, author) = (office.administrator(), office.author());
+    let path = draft(&author);
+    let acting = office.impersonate(&admin, &author);
+    for number in 0..50 {
+        acting.patch(&path, json!({ "title": format!("Number {number}") })).expect(200);
+    }
+    acting.log_out().expect(200);
+    let tried = undo(&admin, &acting, "?dry_run=true").expect(200);
+    let undone = undo(&admin, &acting, "").expect(200);
+    assert_eq!(told(&undone), told(&tried));
+    assert_eq!((told(&undone).len(), undone.value("complete")), (50, &json!(true)));
+    assert!(told(&undone).iter().all(|(_, outcome)| outcome == "undone"));
+    let article = admin.get(&path).expect(200);
+    assert_eq!((article.str("title"), article.value("version")), ("On tides", &json!(101)));
+}
+
+fn whoever_changes_the_article_meanwhile_is_not_overwritten(office: &Office) {
+    let (admin, author) = (office.administrator(), office.author());
+    let path = draft(&author);
+    let acting = office.impersonate(&admin, &author);
+    for number in 0..60 {
+        acting.patch(&path, json!({ "title": format!("Number {number}") })).expect(200);
+    }
+    acting.log_out().expect(200);
+    let answers = at_once(2, |number| match number {
+        0 => undo(&admin, &acting, "").expect(200),
+        _ => author.patch(&path, json!({ "title": "Mine" })).expect(200),
+    });
+    assert_eq!(admin.get(&path).expect(200).str("title"), "Mine");
+    // Whatever came first, what the answer says was undone has its entry.
+    let changes = answers[0].value("changes").as_array().unwrap();
+    let undone: Vec<&str> = changes.iter().filter_map(|change| change["undone_by"].as_str()).collect();
+    let written = history(&admin, &path).iter().filter(|entry| entry["action"] == "article.change_undone").count();
+    assert_eq!(undone.len(), written);
+}
+
+fn a_step_on_which_others_worked_is_left_alone(office: &Office) {
+    let (admin, author, editor) = (office.administrator(), office.author(), office.editor());
+    let path = submitted(&admin, &author, &editor);
+    step(&editor, &path, "start_review");
+    let acting = office.impersonate(&admin, &editor);
+    step(&acting, &path, "request_revision");
+    acting.log_out().expect(200);
+    // Which only a requested revision allows.
+    author.patch(&path, json!({ "body": "Half done" })).expect(200);
+    let undone = undo(&admin, &acting, "").expect(200);
+    assert_eq!(told(&undone), pairs(&[("article.revision_requested", "workflow_forbids")]));
+    author.patch(&path, json!({ "body": "Done" })).expect(200);
 }

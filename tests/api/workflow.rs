@@ -18,9 +18,11 @@ api_tests! {
     an_action_takes_what_belongs_to_it_and_nothing_else,
 }
 
-const STATUSES: [&str; 8] = ["draft", "submitted", "under_review", "revision_requested", "accepted", "rejected", "published", "withdrawn"];
+pub const STATUSES: [&str; 8] =
+    ["draft", "submitted", "under_review", "revision_requested", "accepted", "rejected", "published", "withdrawn"];
 
-const ACTIONS: [&str; 11] = [
+/// All that is done with an article that is there.
+pub const ACTIONS: [&str; 11] = [
     "edit",
     "delete",
     "submit",

@@ -16,23 +16,24 @@ CREATE TABLE policies (
 
 CREATE FUNCTION actas_check_policy() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
-    IF NOT EXISTS (
-        SELECT 1 FROM entries WHERE id = NEW.entry_id AND resource_type = 'policy' AND resource_id = NEW.id
-            AND (action = 'policy.created') = (TG_OP = 'INSERT')) THEN
-        RAISE EXCEPTION 'actas: the policy changes only with the entry of it' USING ERRCODE = 'integrity_constraint_violation';
-    END IF;
     IF TG_OP = 'UPDATE' THEN
         -- The entry of an earlier change tells of that one.
         IF NEW.version <> OLD.version + 1 OR NEW.id <> OLD.id
             OR (SELECT seq FROM entries WHERE id = NEW.entry_id) <= (SELECT seq FROM entries WHERE id = OLD.entry_id) THEN
             RAISE EXCEPTION 'actas: the policy changes only with its version raised by one' USING ERRCODE = 'integrity_constraint_violation';
         END IF;
-        -- A freeze begins and ends with the entry of that, and not beside another change.
-        IF (OLD.frozen_at IS NULL) <> (NEW.frozen_at IS NULL) AND NOT EXISTS (
-            SELECT 1 FROM entries WHERE id = NEW.entry_id
-                AND action = CASE WHEN NEW.frozen_at IS NULL THEN 'policy.unfrozen' ELSE 'policy.frozen' END) THEN
-            RAISE EXCEPTION 'actas: a freeze begins and ends with the entry of it' USING ERRCODE = 'integrity_constraint_violation';
+        -- A freeze begins and ends with the entry of that, and no other change is beside it.
+        IF NOT EXISTS (
+            SELECT 1 FROM entries WHERE id = NEW.entry_id AND resource_type = 'policy' AND resource_id = NEW.id AND (
+                (action = 'policy.updated' AND NEW.frozen_at IS NOT DISTINCT FROM OLD.frozen_at
+                    AND NEW.freeze_reason IS NOT DISTINCT FROM OLD.freeze_reason AND NEW.frozen_by_id IS NOT DISTINCT FROM OLD.frozen_by_id)
+                OR (action = 'policy.frozen' AND OLD.frozen_at IS NULL AND NEW.frozen_at IS NOT NULL AND NEW.terms = OLD.terms)
+                OR (action = 'policy.unfrozen' AND OLD.frozen_at IS NOT NULL AND NEW.frozen_at IS NULL AND NEW.terms = OLD.terms))) THEN
+            RAISE EXCEPTION 'actas: the policy changes only with the entry of it' USING ERRCODE = 'integrity_constraint_violation';
         END IF;
+    ELSIF NOT EXISTS (
+        SELECT 1 FROM entries WHERE id = NEW.entry_id AND resource_type = 'policy' AND resource_id = NEW.id AND action = 'policy.created') THEN
+        RAISE EXCEPTION 'actas: the policy begins with the entry of it' USING ERRCODE = 'integrity_constraint_violation';
     ELSIF NEW.version <> 1 OR NEW.frozen_at IS NOT NULL THEN
         RAISE EXCEPTION 'actas: the policy begins with version 1' USING ERRCODE = 'integrity_constraint_violation';
     END IF;
@@ -70,7 +71,9 @@ BEGIN
     IF NEW.version < 1 OR EXISTS (SELECT 1 FROM entries WHERE resource_id = NEW.id AND resource_version > NEW.version)
         OR NOT EXISTS (
             SELECT 1 FROM entries WHERE resource_id = NEW.id AND resource_version = NEW.version AND resource_type = 'article'
-                AND action = CASE WHEN NEW.version = 1 THEN 'article.created' ELSE 'article.restored' END) THEN
+                AND action = CASE WHEN NEW.version = 1 THEN 'article.created' ELSE 'article.restored' END)
+        OR (NEW.version > 1 AND (NEW.status <> 'draft' OR NOT EXISTS (
+            SELECT 1 FROM entries WHERE resource_id = NEW.id AND resource_version = NEW.version - 1 AND action = 'article.deleted'))) THEN
         RAISE EXCEPTION 'actas: an article begins with version 1 and its entry, or comes back with the entry of that'
             USING ERRCODE = 'integrity_constraint_violation';
     END IF;

@@ -21,14 +21,16 @@ WHEN NEW.id <> 'policy' OR NEW.version <> 1 OR EXISTS (SELECT 1 FROM policies) O
 BEGIN SELECT RAISE(ABORT, 'actas: there is one policy, which begins with version 1 and its entry'); END;
 CREATE TRIGGER policies_check_update BEFORE UPDATE ON policies
 WHEN NEW.version <> OLD.version + 1 OR NEW.id <> OLD.id OR NEW.rowid <> OLD.rowid
-    OR (NEW.frozen_at IS NULL) <> (NEW.freeze_reason IS NULL)
+    OR (NEW.frozen_at IS NULL) <> (NEW.freeze_reason IS NULL) OR (NEW.frozen_at IS NULL AND NEW.frozen_by_id IS NOT NULL)
     -- The entry of an earlier change tells of that one.
-    OR (SELECT seq FROM entries WHERE id = NEW.entry_id) <= (SELECT seq FROM entries WHERE id = OLD.entry_id) OR NOT EXISTS (
-        SELECT 1 FROM entries WHERE id = NEW.entry_id AND resource_type = 'policy' AND resource_id = NEW.id AND action <> 'policy.created')
-    -- A freeze begins and ends with the entry of that, and not beside another change.
-    OR ((OLD.frozen_at IS NULL) <> (NEW.frozen_at IS NULL) AND NOT EXISTS (
-        SELECT 1 FROM entries WHERE id = NEW.entry_id
-            AND action = CASE WHEN NEW.frozen_at IS NULL THEN 'policy.unfrozen' ELSE 'policy.frozen' END))
+    OR (SELECT seq FROM entries WHERE id = NEW.entry_id) <= (SELECT seq FROM entries WHERE id = OLD.entry_id)
+    -- A freeze begins and ends with the entry of that, and no other change is beside it.
+    OR NOT EXISTS (
+        SELECT 1 FROM entries WHERE id = NEW.entry_id AND resource_type = 'policy' AND resource_id = NEW.id AND (
+            (action = 'policy.updated' AND NEW.frozen_at IS OLD.frozen_at AND NEW.freeze_reason IS OLD.freeze_reason
+                AND NEW.frozen_by_id IS OLD.frozen_by_id)
+            OR (action = 'policy.frozen' AND OLD.frozen_at IS NULL AND NEW.frozen_at IS NOT NULL AND NEW.terms = OLD.terms)
+            OR (action = 'policy.unfrozen' AND OLD.frozen_at IS NOT NULL AND NEW.frozen_at IS NULL AND NEW.terms = OLD.terms)))
 BEGIN SELECT RAISE(ABORT, 'actas: the policy changes only with its version raised by one, and with the entry of it'); END;
 CREATE TRIGGER policies_refuse_delete BEFORE DELETE ON policies
 BEGIN SELECT RAISE(ABORT, 'actas: the policy is changed, never deleted'); END;
@@ -58,4 +60,6 @@ WHEN NEW.version < 1 OR EXISTS (SELECT 1 FROM articles WHERE id = NEW.id OR rowi
     OR NOT EXISTS (
         SELECT 1 FROM entries WHERE resource_id = NEW.id AND resource_version = NEW.version AND resource_type = 'article'
             AND action = CASE WHEN NEW.version = 1 THEN 'article.created' ELSE 'article.restored' END)
+    OR (NEW.version > 1 AND (NEW.status <> 'draft' OR NOT EXISTS (
+        SELECT 1 FROM entries WHERE resource_id = NEW.id AND resource_version = NEW.version - 1 AND action = 'article.deleted')))
 BEGIN SELECT RAISE(ABORT, 'actas: an article begins with version 1 and its entry, or comes back with the entry of that'); END;

@@ -1,5 +1,7 @@
 //! Why a user can or can't.
 
+use std::sync::Arc;
+
 use actix_web::{HttpResponse, get};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
@@ -90,10 +92,7 @@ pub struct ExplainedArticle {
 #[schema(examples(json!({
     "action": "article.accept", "allowed": false, "allowed_to_subject": false,
     "reasons": [{ "code": "not_editor", "detail": "the article's editor is Eve Editor, and not Ed Editor" }], "withheld": [],
-    "rules": [{
-        "rule": "relation", "outcome": "failed", "detail": "the article's editor is Eve Editor, and not Ed Editor",
-        "remedy": "assign Ed Editor as the article's editor"
-    }],
+    "rules": [{ "rule": "relation", "outcome": "failed", "detail": "the article's editor is Eve Editor, and not Ed Editor" }],
     "remedies": ["assign Ed Editor as the article's editor"]
 })))]
 pub struct Explanation {
@@ -107,7 +106,7 @@ pub struct Explanation {
     /// Those of them that are the impersonation's.
     pub withheld: Vec<ReasonDocument>,
     pub rules: Vec<Rule>,
-    /// What would make it possible, all of it; empty where it is possible, or nothing would.
+    /// What would help, all of it and in this order: to make it possible, or to have it done by whom it takes. Empty where it is possible, or nothing would help.
     pub remedies: Vec<String>,
 }
 
@@ -119,14 +118,11 @@ pub struct Rule {
     /// A sentence that can be forwarded.
     #[schema(examples("the article's editor is Eve Editor, and not Ed Editor"))]
     pub detail: String,
-    /// What would make it pass; `null` where it did, or nobody can change it.
-    #[schema(required = true)]
-    pub remedy: Option<String>,
 }
 
 impl From<explain::Explanation> for Explanation {
     fn from(it: explain::Explanation) -> Self {
-        let rule = |rule: domain::decision::Rule| Rule { rule: rule.rule, outcome: rule.outcome, detail: rule.detail, remedy: rule.remedy };
+        let rule = |rule: domain::decision::Rule| Rule { rule: rule.rule, outcome: rule.outcome, detail: rule.detail };
         Self {
             action: it.action,
             allowed: it.is_allowed,
@@ -164,7 +160,8 @@ fn explained(subject: ExplainedUser, actor: Option<UserRef>, answer: Answer) -> 
 #[get("/v1/users/{id}/explain")]
 pub async fn explain_user(auth: Authorized<ExplainUser>, id: PathId<UserId>, query: Query<ExplainQuery>) -> Result<HttpResponse> {
     let (id, asked) = (id.parse()?, query.parse()?.asked()?);
-    let (user, answer) = auth.read(move |conn, ctx| explain::of_user(conn, ctx, id, asked)).await?;
+    let policies = Arc::clone(&auth.state.office.policies);
+    let (user, answer) = auth.read(move |conn, ctx| explain::of_user(conn, ctx, &policies, id, asked)).await?;
     let subject = ExplainedUser { user: user.to_ref().into(), role: user.role, status: user.status };
     Ok(explained(subject, None, answer))
 }

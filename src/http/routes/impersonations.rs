@@ -13,9 +13,8 @@ use crate::http::answer::{created, listed, nothing, page_request};
 use crate::http::caller::Authorized;
 use crate::http::extract::{Body, Checked, PathId, Query};
 use crate::http::problem::Result;
-use crate::http::wire::{Grant, Impersonation, ImpersonationPage, ImpersonationTrial, Undo};
+use crate::http::wire::{Grant, Impersonation, ImpersonationPage, ImpersonationTrial, ResourceName, Undo};
 use crate::service::impersonations::{self, Filter};
-use crate::service::undo;
 
 /// Why, for how long and how far.
 #[derive(Deserialize, ToSchema)]
@@ -46,7 +45,7 @@ pub struct ImpersonateRequest {
     permissions: Option<Vec<Permission>>,
     /// See and change these articles alone, each `article:<id>`; everything that the user sees if left out.
     #[serde(default)]
-    #[schema(min_items = 1, max_items = 20)]
+    #[schema(value_type = Option<Vec<ResourceName>>, min_items = 1, max_items = 20)]
     resources: Option<Vec<String>>,
     /// base64url(SHA-256(verifier)) without padding (RFC 7636 §4.2): logging out then gives the original token back only with the verifier.
     #[serde(default)]
@@ -193,7 +192,7 @@ pub async fn end_impersonation(auth: Authorized<EndImpersonation>, id: PathId<Se
 ///
 /// Reverts the changes of articles that were made in it, newest first, each by a mutation of its own whose entry names what it undoes. What others changed since,
 /// or what the workflow no longer allows, is left alone and reported as a conflict. The impersonation must be over. With `dry_run` the answer is the same, and
-/// nothing is changed. Calling it again undoes nothing twice.
+/// nothing is changed. Calling it again undoes nothing twice. It looks at the newest 1,000 changes of each article.
 #[utoipa::path(
     tag = "impersonations",
     params(("id" = uuid::Uuid, Path, description = "The impersonation"), DryRunQuery),
@@ -207,6 +206,6 @@ pub async fn undo_impersonation(
     query: Query<DryRunQuery>,
 ) -> Result<HttpResponse> {
     let (id, DryRunQuery { dry_run }) = (id.parse()?, query.parse()?);
-    let undone = auth.write(move |tx| undo::undo(tx, id, dry_run)).await?;
-    Ok(HttpResponse::Ok().json(Undo::new(id, dry_run, undone)))
+    let undoing = auth.state.office.undo(&auth.caller_now(), id, dry_run).await?;
+    Ok(HttpResponse::Ok().json(Undo::new(id, dry_run, undoing)))
 }

@@ -58,6 +58,7 @@ pub struct Policy {
     /// How many impersonations one actor may start within an hour; 0 is no limit.
     pub max_starts_per_hour: u32,
     /// What is refused under impersonation beside what always is: an `operationId`, or what is done with an article, such as `article.accept`.
+    #[schema(value_type = Vec<RefusedOperation>)]
     pub refused_operations: Vec<String>,
     /// That nobody acts as anybody now; `null` where it is not frozen.
     #[schema(required = true)]
@@ -160,11 +161,11 @@ pub struct UpdatePolicyRequest {
     #[serde(default)]
     #[schema(value_type = Mode, required = false)]
     default_mode: Patch<Mode>,
-    /// All of them.
+    /// Actors in these roles may only look. All of them.
     #[serde(default)]
     #[schema(value_type = Vec<Role>, required = false)]
     read_only_roles: Patch<Vec<Role>>,
-    /// All of them.
+    /// Nobody acts as a user in one of these roles. All of them.
     #[serde(default)]
     #[schema(value_type = Vec<Role>, required = false)]
     protected_roles: Patch<Vec<Role>>,
@@ -174,9 +175,9 @@ pub struct UpdatePolicyRequest {
     #[serde(default)]
     #[schema(value_type = u32, required = false, maximum = 10000)]
     max_starts_per_hour: Patch<u32>,
-    /// All of them.
+    /// What is refused under impersonation beside what always is. All of it.
     #[serde(default)]
-    #[schema(value_type = Vec<String>, required = false)]
+    #[schema(value_type = Vec<RefusedOperation>, required = false)]
     refused_operations: Patch<Vec<String>>,
 }
 

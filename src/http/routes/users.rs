@@ -5,7 +5,9 @@ use actix_web::{HttpRequest, HttpResponse, delete, get, patch, post};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
+use crate::domain::identity::Ctx;
 use crate::domain::ids::UserId;
+use crate::domain::impersonation::Usage;
 use crate::domain::operation::{CreateUser, EndUserSessions, GetUser, ListUsers, RenewSetupToken, UpdateUser};
 use crate::domain::role::Role;
 use crate::domain::text::{DisplayName, Email, SearchText};
@@ -57,11 +59,11 @@ pub async fn list_users(auth: Authorized<ListUsers>, query: Query<UserQuery>, re
     let email = checked.optional("email", query.email.as_deref().map(Email::parse));
     let q = checked.optional("q", query.q.as_deref().map(SearchText::parse));
     let filter = checked.finish(|| Some(Filter { q, email, role: query.role, status: query.status }))?;
-    let found = auth.read(move |conn, _| users::list(conn, &filter, &page)).await?;
+    let (found, used) = auth.read(move |conn, ctx| Ok((users::list(conn, &filter, &page)?, impersonations::used(conn, ctx)?))).await?;
     let ctx = &auth.caller.ctx;
     let mut items = Vec::with_capacity(found.items.len());
     for user in found.items {
-        let button = impersonations::button(ctx, &user.to_principal())?;
+        let button = impersonations::button(ctx, &user.to_principal(), used)?;
         items.push(User::new(user, button));
     }
     Ok(listed(&UserPage { items, next_cursor: found.next_cursor }, request.query_string()))
@@ -79,12 +81,12 @@ pub async fn list_users(auth: Authorized<ListUsers>, query: Query<UserQuery>, re
 #[get("/v1/users/{id}")]
 pub async fn get_user(auth: Authorized<GetUser>, id: PathId<UserId>) -> Result<HttpResponse> {
     let id = id.parse()?;
-    let user = auth.read(move |conn, _| users::get(conn, id)).await?;
-    shown(&auth.caller.ctx, user)
+    let (user, used) = auth.read(move |conn, ctx| Ok((users::get(conn, id)?, impersonations::used(conn, ctx)?))).await?;
+    shown(&auth.caller.ctx, user, used)
 }
 
-fn shown(ctx: &crate::domain::identity::Ctx, user: crate::domain::user::User) -> Result<HttpResponse> {
-    let (version, button) = (user.version, impersonations::button(ctx, &user.to_principal())?);
+fn shown(ctx: &Ctx, user: crate::domain::user::User, used: Usage) -> Result<HttpResponse> {
+    let (version, button) = (user.version, impersonations::button(ctx, &user.to_principal(), used)?);
     Ok(versioned(&User::new(user, button), version))
 }
 
@@ -111,8 +113,8 @@ pub struct UserWithSetupToken {
     setup_expires_at: Timestamp,
 }
 
-fn set_up(auth_ctx: &crate::domain::identity::Ctx, location: String, setup: Setup) -> Result<HttpResponse> {
-    let button = impersonations::button(auth_ctx, &setup.user.to_principal())?;
+fn set_up(ctx: &Ctx, location: String, (setup, used): (Setup, Usage)) -> Result<HttpResponse> {
+    let button = impersonations::button(ctx, &setup.user.to_principal(), used)?;
     let version = setup.user.version;
     let body = UserWithSetupToken {
         user: User::new(setup.user, button),
@@ -145,7 +147,7 @@ pub async fn create_user(auth: Authorized<CreateUser>, body: Body<CreateUserRequ
     let id = UserId::new(auth.now());
     let new = checked.finish(|| Some(NewUser { id, email: email?, display_name: display_name?, role: body.role }))?;
     let token = SetupToken::generate()?;
-    let setup = auth.write(move |tx| users::create(tx, &new, &token)).await?;
+    let setup = auth.write(move |tx| Ok((users::create(tx, &new, &token)?, impersonations::used(tx.conn, &tx.ctx)?))).await?;
     let location = auth.state.location(format_args!("users/{id}"));
     set_up(&auth.caller.ctx, location, setup)
 }
@@ -166,7 +168,7 @@ pub async fn create_user(auth: Authorized<CreateUser>, body: Body<CreateUserRequ
 pub async fn renew_setup_token(auth: Authorized<RenewSetupToken>, id: PathId<UserId>) -> Result<HttpResponse> {
     let id = id.parse()?;
     let token = SetupToken::generate()?;
-    let setup = auth.write(move |tx| users::renew_setup_token(tx, id, &token)).await?;
+    let setup = auth.write(move |tx| Ok((users::renew_setup_token(tx, id, &token)?, impersonations::used(tx.conn, &tx.ctx)?))).await?;
     let location = auth.state.location(format_args!("users/{id}"));
     set_up(&auth.caller.ctx, location, setup)
 }
@@ -220,8 +222,12 @@ pub async fn update_user(
     let display_name = checked.optional("/display_name", body.display_name.as_ref().map(|name| DisplayName::parse(name)));
     let (role, status) = (body.role.into_option(), body.status.into_option());
     let change = checked.finish(|| Some(UserChange { email, display_name, role, status }))?;
-    let user = auth.write(move |tx| users::update(tx, id, &change, |version| expected.check(version))).await?;
-    shown(&auth.caller.ctx, user)
+    let updated = auth.write(move |tx| {
+        let user = users::update(tx, id, &change, |version| expected.check(version))?;
+        Ok((user, impersonations::used(tx.conn, &tx.ctx)?))
+    });
+    let (user, used) = updated.await?;
+    shown(&auth.caller.ctx, user, used)
 }
 
 /// End all sessions of a user
