@@ -1,5 +1,7 @@
 //! The policy: its settings, what each of them does at a start and at the next request, what the environment pins, and the freeze.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use serde_json::{Value, json};
 
 use super::articles::{draft, step};
@@ -585,20 +587,31 @@ fn the_policy_costs_a_request_no_statement_of_its_own(office: &Office) {
     assert_eq!(office.statements_of(|| drop(acting.get("/v1/me").expect(200))), 1);
 }
 
+/// Says that it is over however it ends, so that nobody goes on for ever.
+struct Over<'a>(&'a AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+fn freeze_and_lift(admin: &Caller, is_over: &AtomicBool) {
+    let _over = Over(is_over);
+    for _ in 0..4 {
+        admin.post("/v1/policy/freeze", json!({ "reason": "a race" })).expect(200);
+        admin.delete("/v1/policy/freeze").expect(200);
+    }
+}
+
 fn a_freeze_is_not_held_off_by_those_who_start_and_leave(office: &Office) {
     let (admin, editor) = (office.administrator(), office.editor());
     let actors: Vec<Person> = (0..6).map(|_| office.administrator()).collect();
-    let is_over = std::sync::atomic::AtomicBool::new(false);
+    let is_over = AtomicBool::new(false);
     at_once(7, |number| match number {
-        0 => {
-            for _ in 0..4 {
-                admin.post("/v1/policy/freeze", json!({ "reason": "a race" })).expect(200);
-                admin.delete("/v1/policy/freeze").expect(200);
-            }
-            is_over.store(true, std::sync::atomic::Ordering::Relaxed);
-        }
+        0 => freeze_and_lift(&admin, &is_over),
         number => {
-            while !is_over.load(std::sync::atomic::Ordering::Relaxed) {
+            while !is_over.load(Ordering::Relaxed) {
                 let started = start(&actors[number - 1], &editor, json!({}));
                 assert!([201, 403].contains(&started.status), "{started}");
                 if started.status == 201 {
@@ -615,18 +628,12 @@ fn a_freeze_is_not_held_off_by_those_who_are_refused(office: &Office) {
     let pair = [office.support(), office.support()];
     // Counting takes a lock, and two who would act as each other would wait for each other.
     set(&admin, json!({ "max_live_per_actor": 3, "max_starts_per_hour": 100 }));
-    let is_over = std::sync::atomic::AtomicBool::new(false);
+    let is_over = AtomicBool::new(false);
     at_once(5, |number| match number {
-        0 => {
-            for _ in 0..4 {
-                admin.post("/v1/policy/freeze", json!({ "reason": "a race" })).expect(200);
-                admin.delete("/v1/policy/freeze").expect(200);
-            }
-            is_over.store(true, std::sync::atomic::Ordering::Relaxed);
-        }
+        0 => freeze_and_lift(&admin, &is_over),
         number => {
             let (actor, subject) = (pair[number % 2].log_in_again(), &pair[(number + 1) % 2]);
-            while !is_over.load(std::sync::atomic::Ordering::Relaxed) {
+            while !is_over.load(Ordering::Relaxed) {
                 let path = format!("/v1/users/{}/impersonate?dry_run=true", subject.id);
                 actor.post(&path, json!({ "reason": "x" })).problem(403, "impersonation_refused");
             }
