@@ -12,6 +12,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use quick_cache::sync::Cache;
 use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
 
@@ -26,6 +27,9 @@ const MAX_TOKEN_BYTES: usize = 8 * 1024;
 
 /// How far ahead the clock of the machine that made a token may be, in seconds: for `nbf` and `iat`.
 const LEEWAY_SECONDS: i64 = 5;
+
+/// How many checked tokens are remembered, of about 2 KB each: a token more than that is checked again.
+const MOST_CHECKED: usize = 4096;
 
 /// The media type of an access token (RFC 9068 §2.1), without `application/`.
 const TOKEN_TYPE: &str = "at+jwt";
@@ -204,6 +208,14 @@ fn refused<T, E: From<TokenError>>(reason: &'static str) -> Result<T, E> {
     Err(TokenError { reason }.into())
 }
 
+/// What a token is known again by: all of it, so that one that differs in a single character is another.
+fn fingerprint(token: &str) -> [u8; 32] {
+    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, token.as_bytes());
+    let mut fingerprint = [0; 32];
+    fingerprint.copy_from_slice(digest.as_ref());
+    fingerprint
+}
+
 /// What a token's header says: these members in this order.
 #[derive(serde::Serialize)]
 struct OwnHeader<'a> {
@@ -216,6 +228,8 @@ struct OwnHeader<'a> {
 /// them signs is not its business: the database says so.
 pub struct Tokens {
     ring: RwLock<HashMap<String, Arc<SigningKey>>>,
+    /// Tokens whose signature was found to be ours, by their SHA-256: each is checked once, not at every request. Says nothing of their keys, sessions or times.
+    checked: Cache<[u8; 32], Arc<Verified>>,
     issuer: String,
     audience: String,
 }
@@ -229,7 +243,7 @@ impl fmt::Debug for Tokens {
 impl Tokens {
     pub fn new(keys: Vec<SigningKey>, issuer: impl Into<String>, audience: impl Into<String>) -> Self {
         let ring = keys.into_iter().map(|key| (key.kid.clone(), Arc::new(key))).collect();
-        Self { ring: RwLock::new(ring), issuer: issuer.into(), audience: audience.into() }
+        Self { ring: RwLock::new(ring), checked: Cache::new(MOST_CHECKED), issuer: issuer.into(), audience: audience.into() }
     }
 
     /// Puts a key on the ring.
@@ -297,7 +311,7 @@ impl Tokens {
     ///
     /// # Errors
     /// As [`Tokens::verify_for_anyone`], and for another audience (RFC 7519 §4.1.3).
-    pub fn verify(&self, token: &str, now: Time) -> Result<Verified, Unverified> {
+    pub fn verify(&self, token: &str, now: Time) -> Result<Arc<Verified>, Unverified> {
         let verified = self.verify_for_anyone(token, now)?;
         if verified.is_for_us { Ok(verified) } else { refused("aud") }
     }
@@ -314,10 +328,33 @@ impl Tokens {
     /// [`Unverified::Refused`] for everything else: form (one spelling only, RFC 7515 §3.1), header (exactly `alg`, `kid` and `typ`: a
     /// `crit`, `b64`, `jwk`, `jku`, `x5u`, `x5c`, `zip` or `cty` was never ours), key, signature, and each claim's presence and
     /// JSON type; `nbf` and `iat` more than 5 s ahead of `now`.
-    pub fn verify_for_anyone(&self, token: &str, now: Time) -> Result<Verified, Unverified> {
+    pub fn verify_for_anyone(&self, token: &str, now: Time) -> Result<Arc<Verified>, Unverified> {
         if token.len() > MAX_TOKEN_BYTES {
             return refused("too long");
         }
+        let fingerprint = fingerprint(token);
+        // A key that left the ring since takes its tokens along: they are looked at again from the beginning.
+        let known = self.checked.get(&fingerprint).filter(|verified| self.key(&verified.kid).is_some());
+        let verified = match known {
+            Some(verified) => verified,
+            None => {
+                let verified = Arc::new(self.check(token)?);
+                // What is over is presented for logging out at most.
+                if !verified.is_expired(now) {
+                    self.checked.insert(fingerprint, Arc::clone(&verified));
+                }
+                verified
+            }
+        };
+        let latest = now.timestamp() + LEEWAY_SECONDS;
+        if verified.claims.nbf > latest || verified.claims.iat > latest {
+            return refused("not valid yet");
+        }
+        Ok(verified)
+    }
+
+    /// Everything about a token that no time and no session changes: form, header, key, signature, claims.
+    fn check(&self, token: &str) -> Result<Verified, Unverified> {
         let mut parts = token.split('.');
         let (Some(header), Some(payload), Some(signature), None) = (parts.next(), parts.next(), parts.next(), parts.next()) else {
             return refused("not three parts");
@@ -336,10 +373,6 @@ impl Tokens {
             Ok(false) | Err(_) => return refused("signature"),
         }
         let claims = self.read_claims(payload)?;
-        let latest = now.timestamp() + LEEWAY_SECONDS;
-        if claims.nbf > latest || claims.iat > latest {
-            return refused("not valid yet");
-        }
         let is_for_us = claims.is_for(&self.audience);
         Ok(Verified { claims, kid: key.kid.clone(), signing_input: signing_input.to_owned(), is_for_us })
     }
@@ -613,16 +646,16 @@ mod tests {
             self.tokens.sign(&self.key.kid, &self.claims).unwrap()
         }
 
-        fn verify(&self, token: &str) -> Result<Verified, TokenError> {
+        fn verify(&self, token: &str) -> Result<Arc<Verified>, TokenError> {
             self.tokens.verify(token, at(1)).map_err(TokenError::from)
         }
 
         /// What comes of the token when one claim is `value`, or absent.
-        fn with_claim(&self, name: &str, value: Option<Value>) -> Result<Verified, TokenError> {
+        fn with_claim(&self, name: &str, value: Option<Value>) -> Result<Arc<Verified>, TokenError> {
             self.verify(&self.forge(&self.header().to_string(), &changed(self.payload(), name, value)))
         }
 
-        fn with_header(&self, name: &str, value: Option<Value>) -> Result<Verified, TokenError> {
+        fn with_header(&self, name: &str, value: Option<Value>) -> Result<Arc<Verified>, TokenError> {
             self.verify(&self.forge(&changed(self.header(), name, value), &self.payload().to_string()))
         }
     }
@@ -664,7 +697,7 @@ mod tests {
     fn a_recorded_token_is_signed_again_byte_for_byte() {
         let bench = Bench::new();
         let token = bench.sign();
-        let Verified { kid, signing_input, claims, .. } = bench.verify(&token).unwrap();
+        let Verified { kid, signing_input, claims, .. } = (*bench.verify(&token).unwrap()).clone();
         let (sub, sid) = (claims.user().unwrap(), claims.sid);
         assert_eq!(bench.tokens.resign(&kid, &signing_input, sub, sid).unwrap(), token);
 
@@ -687,7 +720,7 @@ mod tests {
         let bench = Bench::with(Algorithm::Rs256);
         let token = bench.sign();
         assert_eq!(token, bench.sign(), "the way back needs it");
-        let Verified { kid, signing_input, claims, .. } = bench.verify(&token).unwrap();
+        let Verified { kid, signing_input, claims, .. } = (*bench.verify(&token).unwrap()).clone();
         assert_eq!((&kid, &claims), (&bench.key.kid, &bench.claims));
         assert_eq!(bench.tokens.resign(&kid, &signing_input, bench.claims.user().unwrap(), claims.sid).unwrap(), token);
         let header: Value = serde_json::from_slice(&decode(token.split('.').next().unwrap()).unwrap()).unwrap();
@@ -717,6 +750,8 @@ mod tests {
         bench.tokens.add(newer.clone());
         let (old, new) = (bench.sign(), bench.tokens.sign(&newer.kid, &bench.claims).unwrap());
         assert_eq!(bench.verify(&new).unwrap().kid, newer.kid);
+        // Checked before, and so remembered.
+        bench.verify(&old).unwrap();
         bench.tokens.forget(&bench.key.kid);
         assert_eq!(bench.tokens.verify(&old, at(1)).unwrap_err(), Unverified::UnknownKey(bench.key.kid.clone()));
         assert!(bench.verify(&new).is_ok());
@@ -727,6 +762,40 @@ mod tests {
         }
         let unknown = json!("A".repeat(43));
         assert_eq!(bench.with_header("kid", Some(unknown)).unwrap_err().reason, "kid");
+    }
+
+    #[test]
+    fn a_token_is_checked_once_and_its_times_always() {
+        let bench = Bench::new();
+        let token = bench.sign();
+        let first = bench.tokens.verify(&token, at(1)).unwrap();
+        assert!(Arc::ptr_eq(&first, &bench.tokens.verify(&token, at(2)).unwrap()));
+        assert!(Arc::ptr_eq(&first, &bench.tokens.verify_for_anyone(&token, at(3)).unwrap()));
+        // To a clock that is behind it is not valid yet, remembered or not.
+        assert_eq!(bench.tokens.verify(&token, at(-6)).unwrap_err(), Unverified::Refused(TokenError { reason: "not valid yet" }));
+        // And what is for others is not for us.
+        let mut claims = bench.claims.clone();
+        claims.aud = vec![Audience::from_stored("another")];
+        let foreign = bench.tokens.sign(&bench.key.kid, &claims).unwrap();
+        bench.tokens.verify_for_anyone(&foreign, at(1)).unwrap();
+        assert_eq!(bench.tokens.verify(&foreign, at(1)).unwrap_err(), Unverified::Refused(TokenError { reason: "aud" }));
+        // What is over is not remembered.
+        let over = bench.tokens.verify(&token, at(3600)).unwrap();
+        let again = Bench::new();
+        let late = again.sign();
+        assert!(!Arc::ptr_eq(&again.tokens.verify(&late, at(3600)).unwrap(), &again.tokens.verify(&late, at(3600)).unwrap()));
+        assert!(over.is_expired(at(3600)));
+    }
+
+    #[test]
+    fn no_more_tokens_are_remembered_than_there_is_room_for() {
+        let bench = Bench::new();
+        for number in 0..MOST_CHECKED + 500 {
+            let mut claims = bench.claims.clone();
+            claims.jti = number.to_string();
+            bench.verify(&bench.tokens.sign(&bench.key.kid, &claims).unwrap()).unwrap();
+        }
+        assert!(bench.tokens.checked.len() <= MOST_CHECKED);
     }
 
     #[test]
@@ -919,7 +988,7 @@ mod tests {
             header
         };
         // Another Ed25519 key under our kid.
-        let input = bench.verify(&bench.sign()).unwrap().signing_input;
+        let input = bench.verify(&bench.sign()).unwrap().signing_input.clone();
         let signature = signing_key(Algorithm::EdDsa).sign(input.as_bytes()).unwrap();
         assert_eq!(bench.verify(&format!("{input}.{signature}")).unwrap_err().reason, "signature");
         // Our public key taken for an HMAC secret (CVE-2015-9235), whatever the header then says.

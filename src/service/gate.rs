@@ -26,7 +26,7 @@ const TOUCH_PATIENCE: std::time::Duration = std::time::Duration::from_millis(500
 /// A bearer token whose signature and claims hold. Says nothing yet of its session.
 #[derive(Debug, Clone)]
 pub struct Presented {
-    pub token: Verified,
+    pub token: Arc<Verified>,
 }
 
 /// Someone who may make the call that they are making.
@@ -34,7 +34,7 @@ pub struct Presented {
 pub struct Caller {
     pub ctx: Ctx,
     /// The access token that was presented.
-    pub token: Verified,
+    pub token: Arc<Verified>,
     requirements: Requirements,
 }
 
@@ -76,6 +76,9 @@ pub fn run_command<T>(db: &Db, ctx: &Ctx, work: impl Fn(&mut Tx<'_>) -> Result<T
     })
 }
 
+/// How a token is checked.
+type Verify = fn(&Tokens, &str, Time) -> Result<Arc<Verified>, Unverified>;
+
 /// What became of a write whose caller was asked again.
 enum Checked<T> {
     Done(T),
@@ -108,11 +111,11 @@ impl Office {
     ///
     /// # Errors
     /// 401 `invalid_token`.
-    pub(super) async fn present_for_anyone(&self, token: &str, now: Time) -> Result<Verified> {
+    pub(super) async fn present_for_anyone(&self, token: &str, now: Time) -> Result<Arc<Verified>> {
         self.verify(token, now, Tokens::verify_for_anyone).await
     }
 
-    async fn verify(&self, token: &str, now: Time, verify: fn(&Tokens, &str, Time) -> Result<Verified, Unverified>) -> Result<Verified> {
+    async fn verify(&self, token: &str, now: Time, verify: Verify) -> Result<Arc<Verified>> {
         let mut verified = verify(&self.tokens, token, now);
         if let Err(Unverified::UnknownKey(kid)) = &verified
             && self.ensure_key(kid).await?
@@ -179,10 +182,10 @@ impl Office {
         Ok(Caller { ctx: Ctx { by, now, request_id }, token, requirements })
     }
 
-    async fn look(&self, token: &Verified) -> Result<Holder> {
-        let token = token.clone();
+    async fn look(&self, token: &Arc<Verified>) -> Result<Holder> {
+        let token = Arc::clone(token);
         let (kid, policies) = (token.kid.clone(), Arc::clone(&self.policies));
-        self.heed(&kid, self.db.read(move |conn| find_holder(conn, &policies, &token, Lock::None)).await).await
+        self.heed(&kid, self.db.glance(move |conn| find_holder(conn, &policies, &token, Lock::None)).await).await
     }
 
     /// Notes the use of a session, at most every tenth of an impersonation's idle limit. Best effort: a read must not fail because nothing can be written.
@@ -215,6 +218,19 @@ impl Office {
         self.db.read(move |conn| work(conn, &ctx)).await
     }
 
+    /// [`Office::read`] for a use case that looks up a few rows by an index.
+    ///
+    /// # Errors
+    /// What `work` answers.
+    pub async fn glance<T: Send + 'static>(
+        &self,
+        caller: &Caller,
+        work: impl FnOnce(&mut Conn, &Ctx) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let ctx = caller.ctx.clone();
+        self.db.glance(move |conn| work(conn, &ctx)).await
+    }
+
     /// Runs a use case that writes, in one transaction that begins by asking again whether the caller may.
     ///
     /// # Errors
@@ -226,7 +242,7 @@ impl Office {
 
     async fn write_as<T: Send + 'static>(
         &self,
-        token: Verified,
+        token: Arc<Verified>,
         requirements: Requirements,
         now: Time,
         request_id: Option<String>,

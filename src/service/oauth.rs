@@ -509,7 +509,7 @@ impl Office {
                 is_live.then_some((session.terms.scope, None, None))
             }
         };
-        Ok(known.map(|(scope, mode, articles)| Introspection { claims: token.claims, scope, mode, articles }))
+        Ok(known.map(|(scope, mode, articles)| Introspection { claims: token.claims.clone(), scope, mode, articles }))
     }
 
     /// Ends what a token stands for (RFC 7009): an own session, an impersonation without giving anything back, a narrower token alone, a client's own token. One that

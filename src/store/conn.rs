@@ -178,3 +178,23 @@ impl ManageConnection for Manager {
         std::thread::panicking() || conn.is_in_transaction()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use diesel::prelude::*;
+    use diesel::sql_types::Text;
+
+    diesel::define_sql_function! {
+        fn sqlite_compileoption_used(option: Text) -> Integer;
+    }
+
+    /// What it costs otherwise: ARCHITECTURE.md, "Where the time goes".
+    #[test]
+    fn sqlite_keeps_its_plans_and_its_connections_share_no_mutex() {
+        let mut conn = SqliteConnection::establish(":memory:").unwrap();
+        for (option, expected) in [("ENABLE_QPSG", 1), ("DEFAULT_MEMSTATUS=0", 1), ("ENABLE_MEMORY_MANAGEMENT", 0)] {
+            let used: i32 = diesel::select(sqlite_compileoption_used(option)).get_result(&mut conn).unwrap();
+            assert_eq!(used, expected, "{option}; is .cargo/config.toml read?");
+        }
+    }
+}

@@ -151,6 +151,21 @@ impl Db {
         .await
     }
 
+    /// [`Db::read`] for looking up a few rows by an index, which SQLite does within microseconds: less than it takes to get to another thread and back. So it is
+    /// done here and now, if a connection is idle; and as any read otherwise, and on Postgres.
+    ///
+    /// # Errors
+    /// As [`Db::read`].
+    pub async fn glance<T: Send + 'static>(&self, work: impl FnOnce(&mut Conn) -> Result<T> + Send + 'static) -> Result<T> {
+        if self.0.backend == Backend::Sqlite
+            && let Ok(_permit) = self.0.readers.gate.try_acquire()
+            && let Some(mut conn) = self.0.readers.pool.try_get()
+        {
+            return work(&mut conn);
+        }
+        self.read(work).await
+    }
+
     /// Runs `work` in one transaction, away from the async workers. It commits if `work` answers `Ok`, and what was answered is durable then. Work that lost a
     /// race is tried again, a bounded number of times, so it may run more than once.
     ///

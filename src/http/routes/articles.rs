@@ -121,7 +121,7 @@ pub async fn create_article(auth: Authorized<CreateArticle>, body: Body<CreateAr
 #[get("/v1/articles/{id}")]
 pub async fn get_article(auth: Authorized<GetArticle>, id: PathId<ArticleId>) -> Result<HttpResponse> {
     let id = id.parse()?;
-    let article = auth.read(move |conn, ctx| articles::get(conn, ctx, id)).await?;
+    let article = auth.glance(move |conn, ctx| articles::get(conn, ctx, id)).await?;
     let version = article.version;
     Ok(versioned(&shown(&auth.caller.ctx, article)?, version))
 }
