@@ -121,10 +121,10 @@ pub fn update(tx: &mut Tx<'_>, policies: &Policies, change: &PolicyChange, preco
     }
     let after = StoredPolicy { terms, version: before.version + 1, updated_at: tx.ctx.now, ..before.clone() };
     policies::update(tx.conn, &after, &NewEntry::policy_updated(&tx.ctx, &before.terms, &after.terms))?;
-    let is_stricter = after.terms.protected_roles.iter().any(|role| !before.terms.protected_roles.contains(role));
+    let protects_more = after.terms.protected_roles.iter().any(|role| !before.terms.protected_roles.contains(role));
     let after = policies.of(after);
     tx.policy = Arc::new(after.clone());
-    if is_stricter {
+    if protects_more {
         ending::enforce_policy(tx)?;
     }
     Ok(after)

@@ -202,7 +202,7 @@ pub fn of_article_before(conn: &mut Conn, id: ArticleId, first: Seq, before: Opt
     row.map(Row::into_entry).transpose()
 }
 
-/// The version that an article's or a user's newest entry tells of; 0 where there is none.
+/// The version that an article's newest entry tells of; 0 where there is none.
 pub fn version_of(conn: &mut Conn, id: ArticleId) -> Result<i64> {
     let newest = entries::table.filter(entries::resource_id.eq(id.to_string())).select(diesel::dsl::max(entries::resource_version));
     let newest: Option<i64> = newest.first(conn).or_domain()?;
