@@ -15,21 +15,22 @@ use super::user::{Principal, UserRef};
 /// Who a request is: its session, found live. The subject's rights are what counts; the actor is who is really there.
 #[derive(Debug, Clone)]
 pub struct Identity {
-    session: Session,
+    session: Arc<Session>,
     exchange: Option<Exchange>,
     policy: Arc<Policy>,
 }
 
 impl Identity {
     /// Takes a session that [`Session::standing`] found live under this policy.
-    pub fn of_live(session: Session, policy: Arc<Policy>) -> Self {
-        Self { session, exchange: None, policy }
+    pub fn of_live(session: impl Into<Arc<Session>>, policy: Arc<Policy>) -> Self {
+        Self { session: session.into(), exchange: None, policy }
     }
 
     /// The same with a narrower token, whose own row was found live too: nobody holds more than its scope names.
-    pub fn of_exchanged(mut session: Session, exchange: Exchange, policy: Arc<Policy>) -> Self {
+    pub fn of_exchanged(mut session: Arc<Session>, exchange: Exchange, policy: Arc<Policy>) -> Self {
         let scope = exchange.terms.scope;
-        session.subject.scope = Some(session.subject.scope.map_or(scope, |wider| wider.and(scope)));
+        let subject = &mut Arc::make_mut(&mut session).subject;
+        subject.scope = Some(subject.scope.map_or(scope, |wider| wider.and(scope)));
         Self { session, exchange: Some(exchange), policy }
     }
 

@@ -94,14 +94,6 @@ impl<Op: Operation> Authorized<Op> {
         Ok(self.state.office.read(&self.caller, work).await?)
     }
 
-    /// Runs a use case that looks up a few rows by an index.
-    pub async fn glance<T: Send + 'static>(
-        &self,
-        work: impl FnOnce(&mut Conn, &Ctx) -> domain::error::Result<T> + Send + 'static,
-    ) -> Result<T> {
-        Ok(self.state.office.glance(&self.caller, work).await?)
-    }
-
     /// Runs a use case that writes. It may run more than once, if it loses a race.
     pub async fn write<T: Send + 'static>(&self, work: impl Fn(&mut Tx<'_>) -> domain::error::Result<T> + Send + 'static) -> Result<T> {
         Ok(self.state.office.write(&self.caller_now(), work).await?)

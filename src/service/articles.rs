@@ -1,6 +1,7 @@
 //! Articles and the steps of their workflow.
 
-use super::gate::Tx;
+use super::gate::{Caller, Tx};
+use super::office::Office;
 use crate::domain::article::{Article, ArticleAction, ArticleChange, ArticleStatus, WorkflowStep};
 use crate::domain::decision::{Action, Allowed, Part, Question, decide};
 use crate::domain::error::{Code, Error, Reason, Result};
@@ -41,16 +42,20 @@ pub fn list(conn: &mut Conn, ctx: &Ctx, filter: Filter, page: &PageRequest<Artic
     articles::list(conn, &articles::ArticleFilter { only, visible_to, status, author, editor, q }, page)
 }
 
-/// # Errors
-/// 404 where there is none, or none that the caller may know of; 403 `outside_grant` where the impersonation was started for others alone.
-pub fn get(conn: &mut Conn, ctx: &Ctx, id: ArticleId) -> Result<Article> {
-    let article = articles::find(conn, id, Lock::None)?.ok_or_else(Error::not_found)?;
-    require_visible(ctx, &article)?;
-    Ok(article)
+impl Office {
+    /// The article with this id.
+    ///
+    /// # Errors
+    /// 404 where there is none, or none that the caller may know of; 403 `outside_grant` where the impersonation was started for others alone.
+    pub async fn article(&self, caller: &Caller, id: ArticleId) -> Result<Article> {
+        let article = self.db.article(id).await?.ok_or_else(Error::not_found)?;
+        require_visible(&caller.ctx, &article)?;
+        Ok(article)
+    }
 }
 
 /// # Errors
-/// As [`get`].
+/// As [`Office::article`].
 pub(super) fn require_visible(ctx: &Ctx, article: &Article) -> Result<()> {
     match ctx.viewer()? {
         Viewer::User(_) => require_sight(ctx.identity()?, article),
@@ -67,10 +72,14 @@ pub(super) fn require_sight(identity: &Identity, article: &Article) -> Result<()
 /// The article that is to be changed, and whether its caller may do `action` with it: the user, and the impersonation in which they act.
 fn decide_on(tx: &mut Tx<'_>, id: ArticleId, question: impl FnOnce(Question<'_>) -> Question<'_>) -> Result<(Article, Allowed)> {
     let article = articles::find(tx.conn, id, Lock::Update)?.ok_or_else(Error::not_found)?;
-    let identity = tx.ctx.identity()?;
-    let asked = question(Question::of_user(identity.subject(), Action::Read, Some(&article)).under(identity.hold()));
-    let allowed = decide(asked).require()?;
+    let allowed = decide_about(&tx.ctx, &article, question)?;
     Ok((article, allowed))
+}
+
+fn decide_about(ctx: &Ctx, article: &Article, question: impl FnOnce(Question<'_>) -> Question<'_>) -> Result<Allowed> {
+    let identity = ctx.identity()?;
+    let asked = question(Question::of_user(identity.subject(), Action::Read, Some(article)).under(identity.hold()));
+    decide(asked).require()
 }
 
 /// Everything that can be done with an article, and for each every reason why the caller's subject may not. Nothing for a client by itself: all of it is done as
@@ -102,14 +111,64 @@ pub fn create(tx: &mut Tx<'_>, draft: &Draft) -> Result<Article> {
     Ok(article)
 }
 
-/// Changes an article's text. A change that changes nothing leaves no entry and no new version. What would be refused anyway is refused first: a
-/// precondition counts only for what would succeed (RFC 9110 §13.2.1).
-///
-/// # Errors
-/// 404; 403 and 409 as [`crate::domain::decision::Decision::require`]; what `precondition` says of the row's version.
+impl Office {
+    /// Changes an article's text. A change that changes nothing leaves no entry and no new version. What would be refused anyway is refused first: a
+    /// precondition counts only for what would succeed (RFC 9110 §13.2.1).
+    ///
+    /// # Errors
+    /// 404; 403 and 409 as [`crate::domain::decision::Decision::require`]; what `precondition` says of the row's version.
+    pub async fn edit_article(
+        &self,
+        caller: &Caller,
+        id: ArticleId,
+        change: ArticleChange,
+        precondition: impl Fn(i64) -> Result<()> + Send + 'static,
+    ) -> Result<Article> {
+        match self.edit_at_once(caller, id, &change, &precondition).await? {
+            Some(article) => Ok(article),
+            None => self.write(caller, move |tx| update(tx, id, &change, &precondition)).await,
+        }
+    }
+
+    /// The same in one statement, where that is possible and the article and all that speaks for it are still as they were read. Nothing otherwise, and for
+    /// everything that is refused.
+    async fn edit_at_once(
+        &self,
+        caller: &Caller,
+        id: ArticleId,
+        change: &ArticleChange,
+        precondition: &(impl Fn(i64) -> Result<()> + Send),
+    ) -> Result<Option<Article>> {
+        let Some(ground) = caller.standing_ground(&self.db) else { return Ok(None) };
+        let Some(before) = self.db.article(id).await? else { return Ok(None) };
+        let Ok(Edited::As(after, entry)) = edited(&caller.ctx, before, change, precondition) else { return Ok(None) };
+        let is_saved = self.db.save_article(ground, &after, &entry).await?;
+        Ok(is_saved.then_some(*after))
+    }
+}
+
+/// [`Office::edit_article`] in a transaction.
 pub fn update(tx: &mut Tx<'_>, id: ArticleId, change: &ArticleChange, precondition: impl FnOnce(i64) -> Result<()>) -> Result<Article> {
+    let before = articles::find(tx.conn, id, Lock::Update)?.ok_or_else(Error::not_found)?;
+    match edited(&tx.ctx, before, change, precondition)? {
+        Edited::Not(article) => Ok(*article),
+        Edited::As(after, entry) => {
+            articles::update(tx.conn, &after, &entry)?;
+            Ok(*after)
+        }
+    }
+}
+
+/// What a change makes of an article.
+enum Edited {
+    Not(Box<Article>),
+    As(Box<Article>, Box<NewEntry>),
+}
+
+/// Decides on a change of an article's text.
+fn edited(ctx: &Ctx, before: Article, change: &ArticleChange, precondition: impl FnOnce(i64) -> Result<()>) -> Result<Edited> {
     let part = if change.body.is_some() { Part::Body } else { Part::Any };
-    let (before, allowed) = decide_on(tx, id, |question| Question { action: Action::Edit, part, ..question })?;
+    let allowed = decide_about(ctx, &before, |question| Question { action: Action::Edit, part, ..question })?;
     precondition(before.version)?;
     let after = Article {
         title: change.title.clone().unwrap_or_else(|| before.title.clone()),
@@ -118,15 +177,16 @@ pub fn update(tx: &mut Tx<'_>, id: ArticleId, change: &ArticleChange, preconditi
         ..before.clone()
     };
     if after == before {
-        return Ok(before);
+        return Ok(Edited::Not(Box::new(before)));
     }
-    save(tx, &allowed, ArticleAction::Edit, &before, after, None)
+    let (after, entry) = next(ctx, &allowed, ArticleAction::Edit, &before, after, None);
+    Ok(Edited::As(Box::new(after), Box::new(entry)))
 }
 
 /// Deletes a draft. Its history stays.
 ///
 /// # Errors
-/// As [`update`].
+/// As [`Office::edit_article`].
 pub fn delete(tx: &mut Tx<'_>, id: ArticleId, precondition: impl FnOnce(i64) -> Result<()>) -> Result<()> {
     let (article, _allowed) = decide_on(tx, id, |question| Question { action: Action::Delete, ..question })?;
     precondition(article.version)?;
@@ -145,7 +205,7 @@ pub struct Step {
 /// Takes a step of the workflow.
 ///
 /// # Errors
-/// As [`update`]; 422 where `editor_id` is missing, not wanted, or nobody who may edit.
+/// As [`Office::edit_article`]; 422 where `editor_id` is missing, not wanted, or nobody who may edit.
 pub fn act(tx: &mut Tx<'_>, id: ArticleId, step: &Step, precondition: impl FnOnce(i64) -> Result<()>) -> Result<Article> {
     let editor = step.editor.filter(|_| step.step == WorkflowStep::AssignEditor);
     let (before, allowed) = decide_on(tx, id, |question| Question { action: step.step.action().into(), editor, ..question })?;
@@ -158,7 +218,9 @@ pub fn act(tx: &mut Tx<'_>, id: ArticleId, step: &Step, precondition: impl FnOnc
         (_, None) => before.editor.clone(),
     };
     let after = Article { status, editor, ..before.clone() };
-    save(tx, &allowed, step.step.action(), &before, after, step.comment.as_ref())
+    let (after, entry) = next(&tx.ctx, &allowed, step.step.action(), &before, after, step.comment.as_ref());
+    articles::update(tx.conn, &after, &entry)?;
+    Ok(after)
 }
 
 fn find_editor(conn: &mut Conn, id: UserId) -> Result<UserRef> {
@@ -173,18 +235,17 @@ fn find_editor(conn: &mut Conn, id: UserId) -> Result<UserRef> {
     Ok(user.to_ref())
 }
 
-/// Takes what was decided, so that nothing is saved that was not.
-fn save(
-    tx: &mut Tx<'_>,
+/// An article's next version, and the entry of it. Takes what was decided, so that nothing is saved that was not.
+fn next(
+    ctx: &Ctx,
     _allowed: &Allowed,
     action: ArticleAction,
     before: &Article,
     mut after: Article,
     comment: Option<&Comment>,
-) -> Result<Article> {
+) -> (Article, NewEntry) {
     after.version = before.version + 1;
-    after.updated_at = tx.ctx.now;
-    let entry = NewEntry::article_changed(&tx.ctx, action, before, &after, comment);
-    articles::update(tx.conn, &after, &entry)?;
-    Ok(after)
+    after.updated_at = ctx.now;
+    let entry = NewEntry::article_changed(ctx, action, before, &after, comment);
+    (after, entry)
 }

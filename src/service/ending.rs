@@ -22,12 +22,18 @@ pub(super) fn over(session: &Session, cause: EndCause) -> Error {
 
 /// Ends an open impersonation. Unless it ends by itself, its way back closes with it.
 pub(super) fn end_impersonation(tx: &mut Tx<'_>, id: SessionId, at: Time, cause: EndCause, by: Option<UserId>) -> Result<()> {
+    end_beside_its_way(tx, id, at, cause, by)?;
+    if !cause.leaves_the_way_back() {
+        sessions::take_way_back(tx.conn, id)?;
+    }
+    Ok(())
+}
+
+/// As [`end_impersonation`], where the way back was taken before.
+pub(super) fn end_beside_its_way(tx: &mut Tx<'_>, id: SessionId, at: Time, cause: EndCause, by: Option<UserId>) -> Result<()> {
     entries::append(tx.conn, &NewEntry::impersonation_ended(&tx.ctx, id, cause))?;
     if !sessions::end(tx.conn, id, at, cause, by)? {
         return Err(Error::lost_race("an impersonation ended while it was being ended"));
-    }
-    if !cause.leaves_the_way_back() {
-        sessions::take_way_back(tx.conn, id)?;
     }
     tx.events.push(Event::ImpersonationEnded(cause));
     Ok(())

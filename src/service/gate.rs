@@ -12,10 +12,11 @@ use crate::domain::Time;
 use crate::domain::client::ClientPrincipal;
 use crate::domain::error::{Code, Error, Result};
 use crate::domain::identity::{By, Ctx, Identity, user_required};
+use crate::domain::ids::UserId;
 use crate::domain::operation::{self, Requirements};
 use crate::domain::policy::Policy;
 use crate::domain::session::{ClientSession, Exchange, Session, Standing, TokenStanding, TokenTerms};
-use crate::store::{Conn, Db, Lock, sessions, token_sessions, users};
+use crate::store::{Conn, Db, Ground, Lock, sessions, token_sessions, users};
 
 /// How stale an own session's last use may be, in seconds.
 const OWN_LAST_USED_SECONDS: i64 = 60;
@@ -36,6 +37,7 @@ pub struct Caller {
     /// The access token that was presented.
     pub token: Arc<Verified>,
     requirements: Requirements,
+    ground: Option<Ground>,
 }
 
 impl Caller {
@@ -45,6 +47,16 @@ impl Caller {
         let mut later = self.clone();
         later.ctx.now = now;
         later
+    }
+
+    /// What the caller was admitted on, where that still lets them write at this instant, and the database can look at it once more while it writes. Nothing
+    /// where a write has to ask again by itself.
+    pub(super) fn standing_ground(&self, db: &Db) -> Option<Ground> {
+        let identity = self.ctx.identity().ok()?;
+        let is_live = identity.session().standing(self.ctx.now, identity.policy()) == Standing::Live
+            && check_token(&self.token, None, self.ctx.now).is_ok()
+            && operation::permit(identity, &self.requirements).is_ok();
+        self.ground.clone().filter(|_| db.writes_at_once() && is_live && !self.requirements.concerns_accounts())
     }
 
     /// Who this is, as far as the gate found out.
@@ -160,14 +172,16 @@ impl Office {
             self.write_as(token.clone(), requirements, now, request_id.clone(), |_| Ok(())).await?;
             holder = self.look(&token).await?;
         }
+        let mut stands_on = None;
         let by = match holder {
-            Holder::User { session, exchange, policy } => {
+            Holder::User { session, exchange, policy, ground } => {
+                stands_on = ground;
                 if let Standing::Over(cause) | Standing::MustEnd(cause) = session.standing(now, &policy) {
                     return Err(ending::over(&session, cause));
                 }
                 check_token(&token, exchange.as_deref(), now)?;
                 self.touch(&session, &policy, now).await;
-                let identity = identity(*session, exchange, policy);
+                let identity = identity(session, exchange, policy);
                 operation::permit(&identity, &requirements)?;
                 By::Request(Box::new(identity))
             }
@@ -179,13 +193,39 @@ impl Office {
                 By::Client(Box::new(client))
             }
         };
-        Ok(Caller { ctx: Ctx { by, now, request_id }, token, requirements })
+        Ok(Caller { ctx: Ctx { by, now, request_id }, token, requirements, ground: stands_on })
     }
 
-    async fn look(&self, token: &Arc<Verified>) -> Result<Holder> {
-        let token = Arc::clone(token);
-        let (kid, policies) = (token.kid.clone(), Arc::clone(&self.policies));
-        self.heed(&kid, self.db.glance(move |conn| find_holder(conn, &policies, &token, Lock::None)).await).await
+    pub(super) async fn look(&self, token: &Arc<Verified>) -> Result<Holder> {
+        let looked = match token.claims.sub {
+            Subject::User(user) if token.claims.root_sid.is_none() => self.look_for_session(token, user).await,
+            _ => {
+                let (token, policies) = (Arc::clone(token), Arc::clone(&self.policies));
+                self.db.glance(move |conn| find_holder(conn, &policies, &token, Lock::None)).await
+            }
+        };
+        match looked {
+            Ok(holder) => Ok(holder),
+            looked => self.heed(&token.kid, looked).await,
+        }
+    }
+
+    /// [`find_holder`] for a token that names a session and nothing else: nearly all of them.
+    async fn look_for_session(&self, token: &Verified, user: UserId) -> Result<Holder> {
+        let found = self.db.present(token.claims.sid, &token.kid).await?;
+        let found = found.filter(|found| named_by(token, user, found)).ok_or_else(invalid_token)?;
+        let policy = match self.policies.known_at(found.ground.policy_version) {
+            Some(policy) => policy,
+            None => {
+                let (policies, version) = (Arc::clone(&self.policies), found.ground.policy_version);
+                self.db.read(move |conn| policies.at(conn, version)).await?
+            }
+        };
+        let mut holder = user_holder(token, Arc::clone(&found.session), None, policy)?;
+        if let Holder::User { ground, .. } = &mut holder {
+            *ground = Some(found.ground.clone());
+        }
+        Ok(holder)
     }
 
     /// Notes the use of a session, at most every tenth of an impersonation's idle limit. Best effort: a read must not fail because nothing can be written.
@@ -218,25 +258,12 @@ impl Office {
         self.db.read(move |conn| work(conn, &ctx)).await
     }
 
-    /// [`Office::read`] for a use case that looks up a few rows by an index.
-    ///
-    /// # Errors
-    /// What `work` answers.
-    pub async fn glance<T: Send + 'static>(
-        &self,
-        caller: &Caller,
-        work: impl FnOnce(&mut Conn, &Ctx) -> Result<T> + Send + 'static,
-    ) -> Result<T> {
-        let ctx = caller.ctx.clone();
-        self.db.glance(move |conn| work(conn, &ctx)).await
-    }
-
     /// Runs a use case that writes, in one transaction that begins by asking again whether the caller may.
     ///
     /// # Errors
     /// What `work` answers; 401 and 403 as [`Office::admit`].
     pub async fn write<T: Send + 'static>(&self, caller: &Caller, work: impl Fn(&mut Tx<'_>) -> Result<T> + Send + 'static) -> Result<T> {
-        let Caller { ctx, token, requirements } = caller.clone();
+        let Caller { ctx, token, requirements, ground: _ } = caller.clone();
         self.write_as(token, requirements, ctx.now, ctx.request_id, work).await
     }
 
@@ -259,7 +286,7 @@ impl Office {
             // both end sessions, which needs the lock to themselves, would wait for each other:
             //     A shares S     B shares S     A wants S, waits for B     B wants S, waits for A
             let found = find_holder(tx.conn, &policies, &token, Lock::Update)?;
-            let Holder::User { session, exchange, policy } = found else { return Err(user_required()) };
+            let Holder::User { session, exchange, policy, .. } = found else { return Err(user_required()) };
             let standing = session.standing(now, &policy);
             tx.policy = Arc::clone(&policy);
             match standing {
@@ -267,13 +294,13 @@ impl Office {
                     if let Err(error) = check_token(&token, exchange.as_deref(), now) {
                         return Ok(Checked::Over(error));
                     }
-                    tx.ctx.by = By::Request(Box::new(identity(*session, exchange, policy)));
+                    tx.ctx.by = By::Request(Box::new(identity(session, exchange, policy)));
                     operation::permit(tx.ctx.identity()?, &requirements)?;
                     work(tx).map(Checked::Done)
                 }
                 Standing::Over(cause) => Ok(Checked::Over(ending::over(&session, cause))),
                 Standing::MustEnd(cause) => {
-                    tx.ctx.by = By::Request(Box::new(identity((*session).clone(), exchange, policy)));
+                    tx.ctx.by = By::Request(Box::new(identity(Arc::clone(&session), exchange, policy)));
                     ending::end_overdue(tx, &session, cause)?;
                     Ok(Checked::Over(ending::over(&session, cause)))
                 }
@@ -308,11 +335,13 @@ impl Office {
 /// Whose a token is, by its rows.
 pub(super) enum Holder {
     User {
-        session: Box<Session>,
+        session: Arc<Session>,
         /// The token's own row, where it is a narrower one that hangs on `session`.
         exchange: Option<Box<Exchange>>,
         /// The policy that holds now.
         policy: Arc<Policy>,
+        /// What was read rests on this, where nothing else was read.
+        ground: Option<Ground>,
     },
     Client(Box<ClientSession>),
 }
@@ -324,25 +353,19 @@ pub(super) enum Holder {
 /// 401 `invalid_token`.
 pub(super) fn find_holder(conn: &mut Conn, policies: &Policies, token: &Verified, lock: Lock) -> Result<Holder> {
     let claims = &token.claims;
-    let agrees = |terms: &TokenTerms| terms.client == claims.client_id && terms.audiences == claims.aud;
     let user = match claims.sub {
         Subject::User(user) => user,
         // It hangs on nothing.
         Subject::Client(_) if claims.root_sid.is_some() => return Err(invalid_token()),
         Subject::Client(_) => {
             let found = token_sessions::find_client_session(conn, claims.sid, &token.kid)?;
-            let session = found.filter(|(session, key_counts)| *key_counts && agrees(&session.terms)).ok_or_else(invalid_token)?.0;
+            let session = found.filter(|(session, key_counts)| *key_counts && agrees(token, &session.terms)).ok_or_else(invalid_token)?.0;
             return Ok(Holder::Client(Box::new(session)));
         }
     };
-    let actor = claims.act.map(|act| act.sub);
-    let found = sessions::find_presented(conn, claims.root_sid.unwrap_or(claims.sid), &token.kid, lock)?
-        .filter(|found| found.key_counts)
-        .ok_or_else(invalid_token)?;
-    let policy = policies.at(conn, found.policy_version)?;
-    let session = Some(found.session)
-        .filter(|session| session.subject.id() == user && session.acting_as().map(|acting| acting.actor.id()) == actor)
-        .ok_or_else(invalid_token)?;
+    let found = sessions::find_presented(conn, claims.root_sid.unwrap_or(claims.sid), &token.kid, lock)?;
+    let session = found.and_then(|found| named_by(token, user, &found).then_some(found)).ok_or_else(invalid_token)?;
+    let policy = policies.at(conn, session.ground.policy_version)?;
     let exchange = match claims.root_sid {
         None => None,
         Some(root) => {
@@ -350,16 +373,32 @@ pub(super) fn find_holder(conn: &mut Conn, policies: &Policies, token: &Verified
             Some(found.filter(|(_, session)| *session == root).ok_or_else(invalid_token)?.0)
         }
     };
+    user_holder(token, session.session, exchange, policy)
+}
+
+/// Whether the session that was found is the one of which the token speaks, and the token's key counts.
+fn named_by(token: &Verified, user: UserId, found: &sessions::Presented) -> bool {
+    let actor = token.claims.act.map(|act| act.sub);
+    let session = &found.session;
+    found.key_counts && session.subject.id() == user && session.acting_as().map(|acting| acting.actor.id()) == actor
+}
+
+fn user_holder(token: &Verified, session: Arc<Session>, exchange: Option<Exchange>, policy: Arc<Policy>) -> Result<Holder> {
+    let claims = &token.claims;
     let terms = exchange.as_ref().map(|exchange| &exchange.terms).or(session.terms.as_ref());
     // What the token endpoint did not give is the first-party client's, and for Actas.
-    if !terms.map_or(claims.client_id.is_first_party() && token.is_for_us, agrees) {
+    if !terms.map_or(claims.client_id.is_first_party() && token.is_for_us, |terms| agrees(token, terms)) {
         return Err(invalid_token());
     }
-    Ok(Holder::User { session: Box::new(session), exchange: exchange.map(Box::new), policy })
+    Ok(Holder::User { session, exchange: exchange.map(Box::new), policy, ground: None })
+}
+
+fn agrees(token: &Verified, terms: &TokenTerms) -> bool {
+    terms.client == token.claims.client_id && terms.audiences == token.claims.aud
 }
 
 /// Who somebody is whose session was found live.
-pub(super) fn identity(session: Session, exchange: Option<Box<Exchange>>, policy: Arc<Policy>) -> Identity {
+pub(super) fn identity(session: Arc<Session>, exchange: Option<Box<Exchange>>, policy: Arc<Policy>) -> Identity {
     match exchange {
         Some(exchange) => Identity::of_exchanged(session, *exchange, policy),
         None => Identity::of_live(session, policy),

@@ -24,7 +24,7 @@ pub struct Grant {
     pub expires_at: Time,
     /// At login and refresh only: the token, and its expiry.
     pub refresh: Option<(RefreshToken, Time)>,
-    pub session: Session,
+    pub session: Arc<Session>,
     /// The policy under which it was given.
     pub policy: Arc<Policy>,
 }
@@ -50,7 +50,7 @@ impl Office {
     /// Signs an access token for `session` with the key `kid`, which the transaction found that opened or refreshed it.
     pub(super) async fn grant(
         &self,
-        session: Session,
+        session: Arc<Session>,
         kid: &str,
         now: Time,
         expires_at: Time,

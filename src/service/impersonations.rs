@@ -8,7 +8,6 @@ use super::ending;
 use super::gate::{Caller, Tx, invalid_token};
 use super::grants::Grant;
 use super::keys::signer;
-use super::login::load;
 use super::oauth::Through;
 use super::office::{Event, Office, Settings};
 use super::policy::Policies;
@@ -27,7 +26,7 @@ use crate::domain::page::{Limit, Page, PageRequest};
 use crate::domain::policy::{Policy, PolicyTerms};
 use crate::domain::role::Permission;
 use crate::domain::scope::Scope;
-use crate::domain::session::{Session, TokenTerms};
+use crate::domain::session::{ActingAs, Kind, Session, TokenTerms};
 use crate::domain::text::RestoreChallenge;
 use crate::domain::user::{Principal, User, UserRef};
 use crate::store::sessions::{self, ImpersonationFilter, NewActing, NewSession, WayBack};
@@ -56,6 +55,12 @@ impl Office {
         request: StartRequest,
         through: Option<Through>,
     ) -> Result<Grant> {
+        if through.is_none()
+            && let Some((started, kid)) = self.start_at_once(caller, subject, &request).await?
+        {
+            let expires_at = started.expires_at;
+            return self.grant(started, &kid, caller.ctx.now, expires_at, None).await;
+        }
         let (settings, policies, token, now) = (self.settings.clone(), Arc::clone(&self.policies), caller.token.clone(), caller.ctx.now);
         let started = self.write(caller, move |tx| {
             let judged = judge(tx, &policies, &token, subject, &request, through.as_ref())?;
@@ -70,6 +75,37 @@ impl Office {
         let (started, kid) = started.await??;
         let expires_at = started.expires_at;
         self.grant(started, &kid, now, expires_at, None).await
+    }
+
+    /// Starts in one statement, where that is possible and everything that speaks for it is still as it was read. Nothing otherwise, and where anything speaks
+    /// against it.
+    async fn start_at_once(&self, caller: &Caller, subject: UserId, request: &StartRequest) -> Result<Option<(Arc<Session>, String)>> {
+        let Some(ground) = caller.standing_ground(&self.db) else { return Ok(None) };
+        let identity = caller.ctx.identity()?;
+        let policy = identity.policy();
+        // What was started is counted, and articles are looked at, by the long way alone.
+        if policy.limits_starts() || request.bounds.articles.is_some() {
+            return Ok(None);
+        }
+        let Some(subject) = self.db.user(subject).await? else { return Ok(None) };
+        let who = identity.subject();
+        let is_refused = !refusals(who, &subject.to_principal(), Posture::of(identity), policy).is_empty()
+            || !start_refusals(who, request.mode, Usage::default(), policy).is_empty()
+            || bounds_not_held(&subject, &request.bounds).next().is_some();
+        let Ok(duration) = check_terms(&policy.terms, request) else { return Ok(None) };
+        if is_refused {
+            return Ok(None);
+        }
+        let subject_row = subject.clone();
+        let grant = terms_of(policy, who, request);
+        let judged = Judged::of(&caller.ctx, &caller.token, who.clone(), subject, grant, duration, None)?;
+        let opening = Opening::of(&caller.ctx, &self.settings, &caller.token, judged, request.restore_challenge.as_ref());
+        let algorithm = self.settings.signing_algorithm.as_str();
+        let started = self.db.start_impersonation(ground, &subject_row, &opening.row, &opening.way, &opening.entry, algorithm).await?;
+        if started.is_some() {
+            (self.observer)(&opening.event());
+        }
+        Ok(started.map(|kid| (opening.session, kid)))
     }
 
     /// Answers exactly what [`Office::start_impersonation`] would, and issues and records nothing: not even a refusal.
@@ -106,19 +142,21 @@ impl Trial {
     fn new(tx: &Tx<'_>, judged: Judged) -> Self {
         let Judged { subject, actor, grant, expires_at, .. } = judged;
         let withheld = Hold { mode: grant.mode, is_read_only_by_policy: false, bounds: &grant.bounds, policy: &tx.policy }.withheld();
-        Self { subject: subject.to_principal(), actor, grant, withheld, started_at: tx.ctx.now, expires_at }
+        Self { subject: subject.to_principal(), actor: actor.user, grant, withheld, started_at: tx.ctx.now, expires_at }
     }
 }
 
 /// A start that is allowed.
 struct Judged {
     subject: User,
-    actor: UserRef,
-    original_session: SessionId,
+    actor: Principal,
+    original: SessionId,
+    original_session_expires_at: Time,
     grant: Terms,
     /// What a client lays down that asks for it.
     token_terms: Option<TokenTerms>,
     expires_at: Time,
+    /// When the token expires with which it is started.
     original_expires_at: Time,
 }
 
@@ -128,8 +166,8 @@ fn refused(reasons: Vec<Reason>) -> Error {
 
 /// Decides whether the caller may act as `subject`, and on which terms; changes nothing.
 ///
-/// Twice: first as things are, without holding anything, so that whoever is refused keeps nobody waiting, a freeze least of all. Then again with all of it
-/// locked to the end of the transaction: what the actor has started, the policy, the actor, the subject, the token's key.
+/// Where others write meanwhile, twice: first as things are, without holding anything, so that whoever is refused keeps nobody waiting, a freeze least of all.
+/// Then again with all of it locked to the end of the transaction: what the actor has started, the policy, the actor, the subject, the token's key.
 fn judge(
     tx: &mut Tx<'_>,
     policies: &Policies,
@@ -153,40 +191,74 @@ fn judge(
     if !reasons.is_empty() {
         return Ok(Err(reasons));
     }
+    let (caller, subject) = if tx.conn.stands_still() {
+        (caller, asked)
+    } else {
+        let (caller, subject) = lock_people(tx, policies, &caller, subject)?;
+        let reasons = self::reasons(tx, &caller, &subject, posture, request.mode)?;
+        if !reasons.is_empty() {
+            return Ok(Err(reasons));
+        }
+        (caller, subject)
+    };
+    let policy = Arc::clone(&tx.policy);
+    let duration = check_terms(&policy.terms, request)?;
+    check_bounds(tx.conn, &subject, &request.bounds)?;
+    let rights = request.bounds.permissions.map_or(Scope::of_role(subject.role), |bound| bound.and(Scope::of_role(subject.role)));
+    let token_terms = through.map(|through| through.terms(tx.conn, rights)).transpose()?;
+    // A way back to a token whose key is being retired would lead nowhere.
+    if !tx.conn.stands_still() && !keys::hold(tx.conn, &token.kid)? {
+        return Err(invalid_token());
+    }
+    let grant = terms_of(&policy, &caller, request);
+    Judged::of(&tx.ctx, token, caller, subject, grant, duration, token_terms).map(Ok)
+}
+
+/// On which terms an actor acts who asks so.
+fn terms_of(policy: &Policy, actor: &Principal, request: &StartRequest) -> Terms {
+    let mode = policy.mode_for(actor.role, request.mode.unwrap_or(policy.terms.default_mode));
+    Terms { reason: request.reason.clone(), ticket: request.ticket.clone(), mode, bounds: request.bounds.clone() }
+}
+
+impl Judged {
+    /// What comes of a start that nothing speaks against.
+    fn of(
+        ctx: &Ctx,
+        token: &Verified,
+        actor: Principal,
+        subject: User,
+        grant: Terms,
+        duration: u32,
+        token_terms: Option<TokenTerms>,
+    ) -> Result<Self> {
+        let original = ctx.identity()?.session();
+        let original_expires_at =
+            Time::from_timestamp(token.claims.exp, 0).ok_or_else(|| Error::internal("a token's expiry is no time"))?;
+        Ok(Self {
+            actor,
+            original: original.id,
+            original_session_expires_at: original.expires_at,
+            grant,
+            token_terms,
+            expires_at: (ctx.now + Duration::seconds(i64::from(duration))).min(original_expires_at),
+            original_expires_at,
+            subject,
+        })
+    }
+}
+
+/// Locks, to the commit, what a start is decided by, and reads it again: the caller, and whom they would act as.
+fn lock_people(tx: &mut Tx<'_>, policies: &Policies, caller: &Principal, subject: UserId) -> Result<(Principal, User)> {
     // One start of an actor's at a time, where they are counted.
     if tx.policy.limits_starts() {
         users::lock_starts(tx.conn, caller.id())?;
     }
-    // Held to the commit: a freeze waits for it, and then ends what this began; or was first.
+    // A freeze waits for it, and then ends what this began; or was first.
     tx.policy = policies.read(tx.conn, Lock::Share)?;
-    let policy = Arc::clone(&tx.policy);
-    // Locked, so that nobody is promoted or disabled between this look and the commit.
+    // So that nobody is promoted or disabled between this look and the commit.
     let row = users::find(tx.conn, caller.id(), Lock::Share)?.ok_or_else(|| Error::internal("a caller has no row"))?;
-    let caller = Principal { scope: caller.scope, ..row.to_principal() };
     let subject = users::find(tx.conn, subject, Lock::Share)?.ok_or_else(Error::not_found)?;
-    let reasons = self::reasons(tx, &caller, &subject, posture, request.mode)?;
-    if !reasons.is_empty() {
-        return Ok(Err(reasons));
-    }
-    let duration = check_terms(&policy.terms, request)?;
-    check_bounds(tx.conn, &subject, &request.bounds)?;
-    let mode = policy.mode_for(caller.role, request.mode.unwrap_or(policy.terms.default_mode));
-    let original_expires_at = Time::from_timestamp(token.claims.exp, 0).ok_or_else(|| Error::internal("a token's expiry is no time"))?;
-    let rights = request.bounds.permissions.map_or(Scope::of_role(subject.role), |bound| bound.and(Scope::of_role(subject.role)));
-    let token_terms = through.map(|through| through.terms(tx.conn, rights)).transpose()?;
-    // A way back to a token whose key is being retired would lead nowhere.
-    if !keys::hold(tx.conn, &token.kid)? {
-        return Err(invalid_token());
-    }
-    Ok(Ok(Judged {
-        actor: identity.subject().user.clone(),
-        original_session: identity.session().id,
-        grant: Terms { reason: request.reason.clone(), ticket: request.ticket.clone(), mode, bounds: request.bounds.clone() },
-        token_terms,
-        expires_at: (tx.ctx.now + Duration::seconds(i64::from(duration))).min(original_expires_at),
-        original_expires_at,
-        subject,
-    }))
+    Ok((Principal { scope: caller.scope, ..row.to_principal() }, subject))
 }
 
 /// Why the policy, as the transaction knows it, refuses this start: all reasons that hold.
@@ -220,38 +292,81 @@ fn record_refusal(tx: &mut Tx<'_>, subject: UserId, reasons: Vec<Reason>) -> Res
     Ok(refused(reasons))
 }
 
-fn start(tx: &mut Tx<'_>, settings: &Settings, token: &Verified, judged: Judged, challenge: Option<&RestoreChallenge>) -> Result<Session> {
-    let Judged { subject, actor, original_session, grant, token_terms, expires_at, original_expires_at } = judged;
-    let id = SessionId::new(tx.ctx.now);
-    let told = Started {
-        reason: grant.reason.as_ref(),
-        ticket: grant.ticket.as_ref(),
-        mode: grant.mode,
-        bounds: &grant.bounds,
-        expires_at,
-        terms: token_terms.as_ref(),
-    };
-    let entry = NewEntry::impersonation_started(&tx.ctx, id, &subject.to_ref(), &told);
-    let mode = grant.mode;
-    let session = NewSession {
-        id,
-        subject: subject.id,
-        acting: Some(NewActing { actor: actor.id, original_session, grant }),
-        terms: token_terms,
-        client_ip: None,
-        user_agent: None,
-        started_at: tx.ctx.now,
-        expires_at,
-    };
-    // A token that others are to have too must not become the administrator's in their hands: without a proof nothing comes back.
-    let is_ours_alone =
-        session.terms.as_ref().is_none_or(|terms| matches!(&terms.audiences[..], [one] if one.as_str() == settings.audience));
-    let challenge = challenge.cloned().or_else(|| (!is_ours_alone).then(RestoreChallenge::unmeetable));
-    sessions::insert(tx.conn, &session, &entry)?;
-    let way = WayBack { kid: token.kid.clone(), signing_input: token.signing_input.clone(), challenge, expires_at: original_expires_at };
-    sessions::insert_way_back(tx.conn, id, &way)?;
-    tx.events.push(Event::ImpersonationStarted(mode));
-    load(tx, id)
+/// What is written when an impersonation begins, and the session that it gives.
+struct Opening {
+    row: NewSession,
+    way: WayBack,
+    entry: NewEntry,
+    session: Arc<Session>,
+    mode: Mode,
+}
+
+impl Opening {
+    fn of(ctx: &Ctx, settings: &Settings, token: &Verified, judged: Judged, challenge: Option<&RestoreChallenge>) -> Self {
+        let Judged { subject, actor, original, original_session_expires_at, grant, token_terms, expires_at, original_expires_at } = judged;
+        let (id, now, mode) = (SessionId::new(ctx.now), ctx.now, grant.mode);
+        let told = Started {
+            reason: grant.reason.as_ref(),
+            ticket: grant.ticket.as_ref(),
+            mode,
+            bounds: &grant.bounds,
+            expires_at,
+            terms: token_terms.as_ref(),
+        };
+        let entry = NewEntry::impersonation_started(ctx, id, &subject.to_ref(), &told);
+        // A token that others are to have too must not become the administrator's in their hands: without a proof nothing comes back.
+        let is_ours_alone =
+            token_terms.as_ref().is_none_or(|terms| matches!(&terms.audiences[..], [one] if one.as_str() == settings.audience));
+        let challenge = challenge.cloned().or_else(|| (!is_ours_alone).then(RestoreChallenge::unmeetable));
+        let way =
+            WayBack { kid: token.kid.clone(), signing_input: token.signing_input.clone(), challenge, expires_at: original_expires_at };
+        let row = NewSession {
+            id,
+            subject: subject.id,
+            acting: Some(NewActing { actor: actor.id(), original_session: original, grant: grant.clone() }),
+            terms: token_terms.clone(),
+            client_ip: None,
+            user_agent: None,
+            started_at: now,
+            expires_at,
+        };
+        let acting = ActingAs {
+            actor: Principal { scope: None, ..actor },
+            original_session: original,
+            original_ended_at: None,
+            original_expires_at: original_session_expires_at,
+            grant,
+        };
+        let session = Session {
+            id,
+            subject: Principal { scope: token_terms.as_ref().map(|terms| terms.scope), ..subject.to_principal() },
+            kind: Kind::Impersonation(Box::new(acting)),
+            started_at: now,
+            expires_at,
+            last_used_at: now,
+            ended: None,
+            terms: token_terms,
+        };
+        Self { row, way, entry, session: Arc::new(session), mode }
+    }
+
+    fn event(&self) -> Event {
+        Event::ImpersonationStarted(self.mode)
+    }
+}
+
+fn start(
+    tx: &mut Tx<'_>,
+    settings: &Settings,
+    token: &Verified,
+    judged: Judged,
+    challenge: Option<&RestoreChallenge>,
+) -> Result<Arc<Session>> {
+    let opening = Opening::of(&tx.ctx, settings, token, judged, challenge);
+    sessions::insert(tx.conn, &opening.row, &opening.entry)?;
+    sessions::insert_way_back(tx.conn, opening.row.id, &opening.way)?;
+    tx.events.push(opening.event());
+    Ok(opening.session)
 }
 
 /// What the policy asks of a start; answers its duration in seconds.
@@ -282,11 +397,15 @@ fn check_terms(terms: &PolicyTerms, request: &StartRequest) -> Result<u32> {
     if errors.is_empty() { Ok(duration) } else { Err(Error::invalid(errors)) }
 }
 
+fn bounds_not_held(subject: &User, bounds: &Bounds) -> impl Iterator<Item = FieldError> {
+    let role = subject.role;
+    let wanting = bounds.permissions.into_iter().flat_map(Scope::permissions).filter(move |permission| !role.holds(*permission));
+    wanting.map(|permission| FieldError::new("/permissions", "not_held", format!("the user does not hold `{permission}`")))
+}
+
 /// That a start asks for less and not for more: permissions that the subject holds, and articles that the subject may see.
 fn check_bounds(conn: &mut Conn, subject: &User, bounds: &Bounds) -> Result<()> {
-    let mut errors = Vec::new();
-    let wanting = bounds.permissions.into_iter().flat_map(Scope::permissions).filter(|permission| !subject.role.holds(*permission));
-    errors.extend(wanting.map(|permission| FieldError::new("/permissions", "not_held", format!("the user does not hold `{permission}`"))));
+    let mut errors: Vec<FieldError> = bounds_not_held(subject, bounds).collect();
     let subject = subject.to_principal();
     for (index, id) in bounds.articles.iter().flatten().enumerate() {
         let seen = articles::find(conn, *id, Lock::None)?.filter(|article| article.is_visible_to(Viewer::User(&subject)));

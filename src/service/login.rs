@@ -1,5 +1,7 @@
 //! Opening own sessions, and keeping them open.
 
+use std::sync::Arc;
+
 use chrono::Duration;
 
 use super::ending;
@@ -212,6 +214,6 @@ impl Office {
 }
 
 /// The session that was just written.
-pub(super) fn load(tx: &mut Tx<'_>, id: SessionId) -> Result<Session> {
+pub(super) fn load(tx: &mut Tx<'_>, id: SessionId) -> Result<Arc<Session>> {
     sessions::find(tx.conn, id, Lock::None)?.ok_or_else(|| Error::internal("a session that was just written is not there"))
 }

@@ -1,14 +1,19 @@
 //! Logging out: of an own session for good, of an impersonation back into the administrator's own.
 
+use std::sync::Arc;
+
 use super::ending;
 use super::gate::{Holder, Presented, Tx, check_standing, find_holder, identity, token_expired};
 use super::grants::Grant;
-use super::office::{Client, Office};
+use super::office::{Client, Event, Office};
 use crate::auth::secret::proof_matches;
+use crate::auth::tokens::Verified;
 use crate::domain::Time;
 use crate::domain::error::{Code, Error, Result};
+use crate::domain::history::NewEntry;
 use crate::domain::identity::{By, Ctx, user_required};
 use crate::domain::impersonation::EndCause;
+use crate::domain::policy::Policy;
 use crate::domain::session::{ActingAs, Exchange, Kind, Session, Standing};
 use crate::store::Lock;
 use crate::store::sessions::{self, WayBack};
@@ -24,7 +29,7 @@ pub enum LoggedOut {
 /// What the transaction leaves to be done once it is durable.
 enum Outcome {
     Own,
-    WayBack(WayBack, Box<Session>),
+    WayBack(WayBack, Arc<Session>),
     /// The session is over all the same.
     Refused(Error),
 }
@@ -37,14 +42,17 @@ impl Office {
     /// 401 `session_ended`, `token_expired`, `impersonation_ended`, `original_session_ended` or `restore_proof_required`.
     pub async fn log_out(&self, presented: Presented, verifier: Option<String>, client: Client, now: Time) -> Result<LoggedOut> {
         let token = presented.token;
-        let (kid, policies) = (token.kid.clone(), std::sync::Arc::clone(&self.policies));
+        if let Some(outcome) = self.leave_at_once(&token, verifier.as_deref(), client.request_id.as_deref(), now).await? {
+            return self.lead_back(outcome).await;
+        }
+        let (kid, policies) = (token.kid.clone(), Arc::clone(&self.policies));
         let ctx = Ctx { by: By::Anonymous, now, request_id: client.request_id };
         let outcome = self.transact(ctx, move |tx| {
             let found = find_holder(tx.conn, &policies, &token, Lock::Update)?;
-            let Holder::User { session, exchange, policy } = found else { return Err(user_required()) };
+            let Holder::User { session, exchange, policy, .. } = found else { return Err(user_required()) };
             let standing = session.standing(now, &policy);
-            tx.policy = std::sync::Arc::clone(&policy);
-            tx.ctx.by = By::Request(Box::new(identity((*session).clone(), exchange.clone(), policy)));
+            tx.policy = Arc::clone(&policy);
+            tx.ctx.by = By::Request(Box::new(identity(Arc::clone(&session), exchange.clone(), policy)));
             if let Some(exchange) = exchange {
                 return leave_narrower(tx, &session, &exchange, standing);
             }
@@ -66,7 +74,42 @@ impl Office {
                 Kind::Impersonation(acting) => leave(tx, &session, acting, standing, verifier.as_deref()),
             }
         });
-        match self.heed(&kid, outcome.await).await? {
+        self.lead_back(self.heed(&kid, outcome.await).await?).await
+    }
+
+    /// Leaves a live impersonation in one statement, where that is possible and everything that speaks for it is still as it was read. Nothing otherwise.
+    async fn leave_at_once(
+        &self,
+        token: &Arc<Verified>,
+        verifier: Option<&str>,
+        request_id: Option<&str>,
+        now: Time,
+    ) -> Result<Option<Outcome>> {
+        if !self.db.writes_at_once() || token.claims.act.is_none() || token.is_expired(now) {
+            return Ok(None);
+        }
+        let Ok(Holder::User { session, policy, ground: Some(ground), .. }) = self.look(token).await else { return Ok(None) };
+        let Kind::Impersonation(acting) = &session.kind else { return Ok(None) };
+        if session.standing(now, &policy) != Standing::Live {
+            return Ok(None);
+        }
+        let (id, original) = (session.id, acting.original_session);
+        let by = By::Request(Box::new(identity(Arc::clone(&session), None, Arc::clone(&policy))));
+        let ctx = Ctx { by, now, request_id: request_id.map(str::to_owned) };
+        let entry = NewEntry::impersonation_ended(&ctx, id, EndCause::Logout);
+        let Some(way) = self.db.leave_impersonation(ground, now, acting.actor.id(), &entry).await? else { return Ok(None) };
+        (self.observer)(&Event::ImpersonationEnded(EndCause::Logout));
+        let way = match way_out(acting, true, EndCause::Logout, &policy, way, verifier, now) {
+            Ok(way) => way,
+            Err(error) => return Ok(Some(Outcome::Refused(error))),
+        };
+        let original = self.db.present(original, &token.kid).await?;
+        let original = original.ok_or_else(|| Error::internal("an impersonation lacks its original session"))?;
+        Ok(Some(Outcome::WayBack(way, Arc::clone(&original.session))))
+    }
+
+    async fn lead_back(&self, outcome: Outcome) -> Result<LoggedOut> {
+        match outcome {
             Outcome::Own => Ok(LoggedOut::Own),
             Outcome::Refused(error) => Err(error),
             Outcome::WayBack(way, session) => {
@@ -76,7 +119,7 @@ impl Office {
                 }
                 let access_token = self.tokens.resign(&way.kid, &way.signing_input, session.subject.id(), session.id)?;
                 let policy = self.policies.known();
-                let grant = Grant { access_token, expires_at: way.expires_at, refresh: None, session: *session, policy };
+                let grant = Grant { access_token, expires_at: way.expires_at, refresh: None, session, policy };
                 Ok(LoggedOut::Restored(Box::new(grant)))
             }
         }
@@ -105,7 +148,7 @@ fn leave(tx: &mut Tx<'_>, session: &Session, acting: &ActingAs, standing: Standi
     let way = sessions::take_way_back(tx.conn, session.id)?;
     let cause = match standing {
         Standing::Live => {
-            ending::end_impersonation(tx, session.id, tx.ctx.now, EndCause::Logout, Some(acting.actor.id()))?;
+            ending::end_beside_its_way(tx, session.id, tx.ctx.now, EndCause::Logout, Some(acting.actor.id()))?;
             EndCause::Logout
         }
         Standing::MustEnd(cause) => {
@@ -114,25 +157,39 @@ fn leave(tx: &mut Tx<'_>, session: &Session, acting: &ActingAs, standing: Standi
         }
         Standing::Over(cause) => cause,
     };
-    let now = tx.ctx.now;
+    let way = match way_out(acting, standing == Standing::Live, cause, &tx.policy, way, verifier, tx.ctx.now) {
+        Ok(way) => way,
+        Err(error) => return Ok(Outcome::Refused(error)),
+    };
+    let original = sessions::find(tx.conn, acting.original_session, Lock::None)?;
+    let original = original.ok_or_else(|| Error::internal("an impersonation lacks its original session"))?;
+    Ok(Outcome::WayBack(way, original))
+}
+
+/// Whether the way back out of an impersonation that is over now, for `cause`, leads anywhere.
+fn way_out(
+    acting: &ActingAs,
+    is_left: bool,
+    cause: EndCause,
+    policy: &Policy,
+    way: Option<WayBack>,
+    verifier: Option<&str>,
+    now: Time,
+) -> Result<WayBack> {
     let original_is_over = acting.original_ended_at.is_some() || acting.original_expires_at <= now || !acting.actor.is_active();
     if original_is_over {
         let detail = "the impersonation is over, and so is the session that it was started from; log in again";
-        return Ok(Outcome::Refused(Error::new(Code::OriginalSessionEnded, detail)));
+        return Err(Error::new(Code::OriginalSessionEnded, detail));
     }
     // Nothing comes back while impersonation is frozen, also where the environment froze it and nobody has closed the way yet.
-    let is_open = (standing == Standing::Live || cause.leaves_the_way_back()) && tx.policy.freeze.is_none();
-    let Some(way) = way.filter(|way| is_open && way.expires_at > now) else {
-        return Ok(Outcome::Refused(Error::impersonation_ended(cause)));
-    };
+    let is_open = (is_left || cause.leaves_the_way_back()) && policy.freeze.is_none();
+    let way = way.filter(|way| is_open && way.expires_at > now).ok_or_else(|| Error::impersonation_ended(cause))?;
     if !proves(&way, verifier) {
         let detail =
             "the impersonation is over; its original token comes back only with the right `restore_verifier`: refresh the original session";
-        return Ok(Outcome::Refused(Error::new(Code::RestoreProofRequired, detail)));
+        return Err(Error::new(Code::RestoreProofRequired, detail));
     }
-    let original = sessions::find(tx.conn, acting.original_session, Lock::None)?;
-    let original = original.ok_or_else(|| Error::internal("an impersonation lacks its original session"))?;
-    Ok(Outcome::WayBack(way, Box::new(original)))
+    Ok(way)
 }
 
 /// Whether the proof that the start asked for is there. A verifier where none was asked for is refused too (RFC 9700 §2.1.1): somebody took the challenge away.

@@ -498,9 +498,9 @@ impl Office {
             holder => holder?,
         };
         let known = match holder {
-            Holder::User { session, exchange, policy } => {
+            Holder::User { session, exchange, policy, .. } => {
                 let is_live = session.standing(now, &policy) == Standing::Live && check_token(&token, exchange.as_deref(), now).is_ok();
-                let identity = identity(*session, exchange, policy);
+                let identity = identity(session, exchange, policy);
                 let mode = identity.hold().map(|hold| hold.mode);
                 is_live.then(|| (reach(&identity), mode, articles_of(identity.session())))
             }
@@ -544,8 +544,8 @@ impl Office {
                     Err(Error::lost_race("a client's token was ended while it was being ended"))
                 }
             }
-            Holder::User { session, exchange, policy } => {
-                tx.ctx.by = By::Request(Box::new(identity((*session).clone(), exchange.clone(), Arc::clone(&policy))));
+            Holder::User { session, exchange, policy, .. } => {
+                tx.ctx.by = By::Request(Box::new(identity(Arc::clone(&session), exchange.clone(), Arc::clone(&policy))));
                 tx.policy = policy;
                 match exchange {
                     // Over with the session on which it hangs: nothing is written under that any more.

@@ -41,8 +41,12 @@ impl Policies {
 
     /// The policy, which has this version now.
     pub(super) fn at(&self, conn: &mut Conn, version: Option<i64>) -> Result<Arc<Policy>> {
-        let known = self.known();
-        if version.unwrap_or_default() <= known.version { Ok(known) } else { self.read(conn, Lock::None) }
+        self.known_at(version).map_or_else(|| self.read(conn, Lock::None), Ok)
+    }
+
+    /// The policy that is known, if it isn't older than this version.
+    pub(super) fn known_at(&self, version: Option<i64>) -> Option<Arc<Policy>> {
+        Some(self.known()).filter(|known| version.unwrap_or_default() <= known.version)
     }
 
     /// The policy as it is now, read anew; locked as asked.

@@ -3,6 +3,8 @@
 //! In many short transactions, so that nobody waits for a long impersonation to be undone, least of all a logout or a freeze: where one ends, the next goes on,
 //! as long as nobody changed the article in between. What is undone stays so if a later one fails, and calling again goes on from there.
 
+use std::sync::Arc;
+
 use super::ending;
 use super::gate::{Caller, Tx};
 use super::office::Office;
@@ -112,7 +114,7 @@ impl Office {
 
 /// # Errors
 /// 404, 409 `impersonation_live`.
-fn require_over(session: Option<Session>, now: Time) -> Result<Session> {
+fn require_over(session: Option<Arc<Session>>, now: Time) -> Result<Arc<Session>> {
     let session = session.filter(|session| session.acting_as().is_some()).ok_or_else(Error::not_found)?;
     if session.ended.is_none() && session.expires_at > now {
         return Err(Error::new(Code::ImpersonationLive, "the impersonation still runs; end it first"));

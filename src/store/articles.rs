@@ -1,13 +1,17 @@
 //! The articles' rows.
 
+use std::collections::HashMap;
+
 use chrono::NaiveDateTime;
 use diesel::prelude::*;
 
 use super::columns::{self, NameRow, octet_length, required};
 use super::conn::{Conn, Lock};
+use super::db::Db;
 use super::entries;
 use super::error::OrDomain as _;
 use super::schema::{articles, users};
+use super::statement::{kept, on_either};
 use crate::domain::article::{Article, ArticleStatus};
 use crate::domain::error::{Code, Error, Result};
 use crate::domain::history::NewEntry;
@@ -69,11 +73,11 @@ macro_rules! select_articles {
     };
 }
 
-fn search_text(article: &Article) -> String {
+pub(super) fn search_text(article: &Article) -> String {
     fold(&format!("{}\n{}", article.title, article.r#abstract))
 }
 
-fn editor_id(article: &Article) -> Option<String> {
+pub(super) fn editor_id(article: &Article) -> Option<String> {
     article.editor.as_ref().map(|editor| editor.id.to_string())
 }
 
@@ -106,20 +110,17 @@ pub fn insert(conn: &mut Conn, article: &Article, entry: &NewEntry) -> Result<()
 pub fn update(conn: &mut Conn, article: &Article, entry: &NewEntry) -> Result<()> {
     entries::append(conn, entry)?;
     let row = articles::table.filter(articles::id.eq(article.id.to_string())).filter(articles::version.eq(article.version - 1));
-    let changed = diesel::update(row)
-        .set((
-            articles::title.eq(article.title.as_str()),
-            articles::abstract_.eq(article.r#abstract.as_str()),
-            articles::body.eq(article.body.as_str()),
-            articles::search.eq(search_text(article)),
-            articles::status.eq(article.status.as_str()),
-            articles::editor_id.eq(editor_id(article)),
-            articles::version.eq(article.version),
-            articles::updated_at.eq(article.updated_at.naive_utc()),
-        ))
-        .execute(conn)
-        .or_domain()?;
-    require_one(changed)
+    let changed = kept!(diesel::update(row).set((
+        articles::title.eq(article.title.as_str()),
+        articles::abstract_.eq(article.r#abstract.as_str()),
+        articles::body.eq(article.body.as_str()),
+        articles::search.eq(search_text(article)),
+        articles::status.eq(article.status.as_str()),
+        articles::editor_id.eq(editor_id(article)),
+        articles::version.eq(article.version),
+        articles::updated_at.eq(article.updated_at.naive_utc()),
+    )));
+    require_one(on_either!(conn, conn => changed.execute(conn)).or_domain()?)
 }
 
 /// Deletes `article`; `entry` is the deletion under the version after its last.
@@ -151,8 +152,31 @@ pub fn find(conn: &mut Conn, id: ArticleId, lock: Lock) -> Result<Option<Article
         // A row lock can't stand on the nullable side of a join, so the row is locked before it is read.
         let _: Option<String> = articles::table.find(&id).select(articles::id).for_no_key_update().first(conn).optional().or_domain()?;
     }
-    let row: Option<Row> = select_articles!().filter(articles::id.eq(id)).first(conn).optional().or_domain()?;
+    let found = select_articles!().filter(articles::id.eq(id));
+    let row: Option<Row> = on_either!(conn, conn => found.first(conn)).optional().or_domain()?;
     row.map(Row::into_article).transpose()
+}
+
+/// The articles with these ids, each or nothing, in one select. Not locked.
+pub(super) fn find_many(conn: &mut Conn, ids: &[ArticleId]) -> Result<Vec<Option<Article>>> {
+    let rows = select_articles!().filter(articles::id.eq_any(ids.iter().map(ToString::to_string).collect::<Vec<_>>()));
+    let rows: Vec<Row> = on_either!(conn, conn => rows.load(conn)).or_domain()?;
+    let found = rows.into_iter().map(|row| row.into_article().map(|article| (article.id, article)));
+    let found: HashMap<ArticleId, Article> = found.collect::<Result<_>>()?;
+    Ok(ids.iter().map(|id| found.get(id).cloned()).collect())
+}
+
+impl Db {
+    /// The article with this id.
+    ///
+    /// # Errors
+    /// 503 where the database can't be asked in time.
+    pub async fn article(&self, id: ArticleId) -> Result<Option<Article>> {
+        match self.lookups() {
+            Some(lookups) => lookups.articles.ask(self, id, self.patience()).await,
+            None => self.glance(move |conn| find(conn, id, Lock::None)).await,
+        }
+    }
 }
 
 /// Which articles a listing shows. All given conditions must hold.

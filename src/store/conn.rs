@@ -48,10 +48,35 @@ impl Conn {
         }
     }
 
+    /// Begins a part of a transaction that can be rolled back by itself. Ended as a transaction is.
+    pub(super) fn begin_savepoint(&mut self) -> Result<()> {
+        match self {
+            Self::Sqlite(conn) => AnsiTransactionManager::begin_transaction(conn).or_domain(),
+            Self::Postgres(conn) => AnsiTransactionManager::begin_transaction(conn).or_domain(),
+        }
+    }
+
     pub(super) fn commit(&mut self) -> Result<()> {
         match self {
             Self::Sqlite(conn) => AnsiTransactionManager::commit_transaction(conn).or_domain(),
             Self::Postgres(conn) => AnsiTransactionManager::commit_transaction(conn).or_domain(),
+        }
+    }
+
+    /// Whether the server is still there; a file doesn't go away.
+    pub(super) fn ping(&mut self) -> Result<()> {
+        match self {
+            Self::Postgres(conn) => conn.ping().or_domain(),
+            Self::Sqlite(_) => Ok(()),
+        }
+    }
+
+    /// Whether what a write has read stays as it is until it commits, without a lock.
+    pub fn stands_still(&self) -> bool {
+        match self {
+            Self::Postgres(_) => false,
+            // One writer at a time, and nobody else's commit is seen inside its transaction.
+            Self::Sqlite(_) => true,
         }
     }
 
@@ -67,13 +92,17 @@ impl Conn {
         }
     }
 
+    /// Rolls the transaction back, or the innermost savepoint.
+    pub(super) fn try_roll_back(&mut self) -> Result<()> {
+        match self {
+            Self::Sqlite(conn) => AnsiTransactionManager::rollback_transaction(conn).or_domain(),
+            Self::Postgres(conn) => AnsiTransactionManager::rollback_transaction(conn).or_domain(),
+        }
+    }
+
     /// Best effort: a connection that can't roll back is thrown away by the pool.
     pub(super) fn roll_back(&mut self) {
-        let result = match self {
-            Self::Sqlite(conn) => AnsiTransactionManager::rollback_transaction(conn),
-            Self::Postgres(conn) => AnsiTransactionManager::rollback_transaction(conn),
-        };
-        if let Err(error) = result {
+        if let Err(error) = self.try_roll_back() {
             tracing::debug!(%error, "a transaction could not be rolled back");
         }
     }
@@ -167,10 +196,7 @@ impl ManageConnection for Manager {
     }
 
     fn is_valid(&self, conn: &mut Conn) -> Result<(), Self::Error> {
-        match conn {
-            Conn::Sqlite(_) => Ok(()),
-            Conn::Postgres(conn) => conn.ping().map_err(diesel::r2d2::Error::QueryError),
-        }
+        conn.ping().map_err(|error| diesel::r2d2::Error::QueryError(diesel::result::Error::QueryBuilderError(Box::new(error))))
     }
 
     fn has_broken(&self, conn: &mut Conn) -> bool {

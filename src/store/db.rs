@@ -3,16 +3,19 @@
 use std::fs::{File, TryLockError};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use diesel::r2d2::{Pool, PooledConnection};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::conn::{Backend, Conn, Manager};
+use super::presence::Presence;
+use super::shared::Lookups;
+use super::writer::Writer;
 use crate::domain::error::{Error, Result};
 
 /// How often a write that lost a race is tried in all.
-const ATTEMPTS: u32 = 8;
+pub(super) const ATTEMPTS: u32 = 8;
 
 /// How to reach the database.
 #[derive(Debug, Clone)]
@@ -32,13 +35,23 @@ pub struct Db(Arc<Inner>);
 struct Inner {
     backend: Backend,
     readers: Lane,
-    /// SQLite has one writer, and its callers queue for it in order; on Postgres this is the readers' lane.
-    writers: Option<Lane>,
+    /// SQLite has one writer, and its callers queue for it in order; on Postgres whoever writes takes a connection.
+    writer: Option<Writer>,
+    /// Where this process serves an SQLite file.
+    presence: Option<Arc<Presence>>,
+    /// On Postgres.
+    lookups: Option<Lookups>,
     manager: Manager,
     /// Held while a server runs on the file, so that a second one is refused.
     server_lock: Option<File>,
     patience: Duration,
 }
+
+/// How long a connection may rest before it is asked whether it is still there.
+const REST: Duration = Duration::from_secs(1);
+
+/// When a connection was last taken out of the pool.
+struct LastLent(Instant);
 
 /// A pool, and a queue in front of it: who waits holds no thread.
 struct Lane {
@@ -59,8 +72,8 @@ impl Lane {
             .max_size(size)
             .min_idle(Some(1))
             .connection_timeout(patience)
-            // A pooled connection to Postgres may have died with the server; a file doesn't go away.
-            .test_on_check_out(manager.backend == Backend::Postgres)
+            // [`Db::lend`] does that.
+            .test_on_check_out(false)
             .error_handler(Box::new(LogErrors))
             .build_unchecked(manager);
         Self { pool, gate: Arc::new(Semaphore::new(size as usize)) }
@@ -99,18 +112,17 @@ impl Db {
 
     fn open_with(options: &Options, server_lock: Option<File>) -> Result<Self> {
         let (backend, url) = locate(&options.url)?;
+        let presence = server_lock.is_some().then(|| Arc::new(Presence::of_file(&url)));
         let manager = Manager { url, backend, query_only: false, lock_timeout: options.patience };
-        let (readers, writers) = match backend {
+        let (readers, writer) = match backend {
             Backend::Sqlite => {
                 let reading = Manager { query_only: true, ..manager.clone() };
-                // The writer creates the file and sets it up, so it comes first.
-                let writers = Lane::new(manager.clone(), 1, options.patience);
-                (Lane::new(reading, options.pool_size, options.patience), Some(writers))
+                (Lane::new(reading, options.pool_size, options.patience), Some(Writer::start(manager.clone(), presence.clone())?))
             }
             Backend::Postgres => (Lane::new(manager.clone(), options.pool_size, options.patience), None),
         };
-        let inner = Inner { backend, readers, writers, manager, server_lock, patience: options.patience };
-        Ok(Self(Arc::new(inner)))
+        let lookups = (backend == Backend::Postgres).then(Lookups::new);
+        Ok(Self(Arc::new(Inner { backend, readers, writer, presence, lookups, manager, server_lock, patience: options.patience })))
     }
 
     /// As [`Db::open`], for the one process that serves. On SQLite a lock beside the file refuses a second one; the command line doesn't take it.
@@ -142,7 +154,7 @@ impl Db {
     /// # Errors
     /// What `work` answers; 503 where no connection is to be had in time.
     pub async fn read<T: Send + 'static>(&self, work: impl FnOnce(&mut Conn) -> Result<T> + Send + 'static) -> Result<T> {
-        let permit = self.0.readers.enter(self.0.patience).await?;
+        let permit = self.enter().await?;
         let db = self.clone();
         run(move || {
             let _permit = permit;
@@ -172,7 +184,10 @@ impl Db {
     /// # Errors
     /// What `work` answers; 503 where no connection is to be had in time or every try lost a race.
     pub async fn write<T: Send + 'static>(&self, work: impl Fn(&mut Conn) -> Result<T> + Send + 'static) -> Result<T> {
-        let permit = self.writers().enter(self.0.patience).await?;
+        if let Some(writer) = &self.0.writer {
+            return writer.write(work, self.0.patience).await;
+        }
+        let permit = self.enter().await?;
         let db = self.clone();
         run(move || {
             let _permit = permit;
@@ -183,14 +198,19 @@ impl Db {
 
     /// [`Db::read`] for callers that may block.
     pub fn read_blocking<T>(&self, work: impl FnOnce(&mut Conn) -> Result<T>) -> Result<T> {
-        work(&mut *self.0.readers.connection()?)
+        work(&mut *self.lend()?)
     }
 
     /// [`Db::write`] for callers that may block.
     pub fn write_blocking<T>(&self, work: impl Fn(&mut Conn) -> Result<T>) -> Result<T> {
         let mut attempt = 1;
         loop {
-            match in_transaction(&mut *self.writers().connection()?, &work) {
+            let written = match self.0.backend {
+                // Beside the writer, for which the database makes it wait.
+                Backend::Sqlite => in_transaction(&mut self.dedicated()?, &work),
+                Backend::Postgres => in_transaction(&mut *self.lend()?, &work),
+            };
+            match written {
                 Err(error) if error.is_transient() && attempt < ATTEMPTS => {
                     tracing::debug!(%error, attempt, "a write lost a race and is tried again");
                     attempt += 1;
@@ -207,15 +227,46 @@ impl Db {
 
     /// What the connections are doing.
     pub fn pool_state(&self) -> PoolState {
-        let lanes = [Some(&self.0.readers), self.0.writers.as_ref()];
-        lanes.into_iter().flatten().map(|lane| lane.pool.state()).fold(PoolState { idle: 0, in_use: 0 }, |sum, state| PoolState {
-            idle: sum.idle + state.idle_connections,
-            in_use: sum.in_use + state.connections.saturating_sub(state.idle_connections),
-        })
+        let readers = self.0.readers.pool.state();
+        let writer = self.0.writer.as_ref().map_or(PoolState { idle: 0, in_use: 0 }, Writer::state);
+        PoolState {
+            idle: readers.idle_connections + writer.idle,
+            in_use: readers.connections.saturating_sub(readers.idle_connections) + writer.in_use,
+        }
     }
 
-    fn writers(&self) -> &Lane {
-        self.0.writers.as_ref().unwrap_or(&self.0.readers)
+    /// The right to take a connection of the pool.
+    pub(super) async fn enter(&self) -> Result<OwnedSemaphorePermit> {
+        self.0.readers.enter(self.0.patience).await
+    }
+
+    /// A connection of the pool. One that rested may have died with the server, so it is asked; to ask at every checkout would cost a round trip.
+    pub(super) fn lend(&self) -> Result<PooledConnection<Manager>> {
+        let mut conn = self.0.readers.connection()?;
+        let has_rested = PooledConnection::extensions(&conn).get::<LastLent>().is_none_or(|last| last.0.elapsed() > REST);
+        if has_rested && conn.ping().is_err() {
+            self.reconnect(&mut conn)?;
+        }
+        PooledConnection::extensions_mut(&mut conn).insert(LastLent(Instant::now()));
+        Ok(conn)
+    }
+
+    /// Puts a new connection in the place of one that died.
+    pub(super) fn reconnect(&self, conn: &mut Conn) -> Result<()> {
+        *conn = self.dedicated()?;
+        Ok(())
+    }
+
+    pub(super) fn patience(&self) -> Duration {
+        self.0.patience
+    }
+
+    pub(super) fn lookups(&self) -> Option<&Lookups> {
+        self.0.lookups.as_ref()
+    }
+
+    pub(super) fn presence(&self) -> Option<&Arc<Presence>> {
+        self.0.presence.as_ref()
     }
 }
 
@@ -237,7 +288,7 @@ fn in_transaction<T>(conn: &mut Conn, work: &impl Fn(&mut Conn) -> Result<T>) ->
 }
 
 /// Runs `work` on the blocking pool. It goes on to its end even if nobody waits for it any more.
-async fn run<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+pub(super) async fn run<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
     tokio::task::spawn_blocking(work).await.unwrap_or_else(|panic| Err(Error::internal(panic)))
 }
 

@@ -10,6 +10,7 @@ use super::columns::{self, octet_length, required};
 use super::conn::Conn;
 use super::error::OrDomain as _;
 use super::schema::{entries, refusals};
+use super::statement::on_either;
 use crate::domain::Time;
 use crate::domain::error::{Error, Result};
 use crate::domain::history::{Changes, Entry, EntryAction, HistoryFilter, NewEntry, Origin, Resource, ResourceType};
@@ -22,28 +23,26 @@ use crate::domain::user::UserRef;
 pub fn append(conn: &mut Conn, entry: &NewEntry) -> Result<()> {
     let changes = serde_json::to_string(&entry.changes).map_err(Error::internal)?;
     let (subject, actor) = (entry.subject.as_ref(), entry.actor.as_ref());
-    diesel::insert_into(entries::table)
-        .values((
-            entries::id.eq(entry.id.to_string()),
-            entries::occurred_at.eq(entry.occurred_at.naive_utc()),
-            entries::origin.eq(entry.origin.as_str()),
-            entries::action.eq(entry.action.as_str()),
-            entries::resource_type.eq(entry.resource.r#type.as_str()),
-            entries::resource_id.eq(&entry.resource.id),
-            entries::resource_version.eq(entry.resource.version),
-            entries::subject_id.eq(subject.map(|user| user.id.to_string())),
-            entries::subject_email.eq(subject.map(|user| user.email.as_str())),
-            entries::subject_name.eq(subject.map(|user| user.display_name.as_str())),
-            entries::actor_id.eq(actor.map(|user| user.id.to_string())),
-            entries::actor_email.eq(actor.map(|user| user.email.as_str())),
-            entries::actor_name.eq(actor.map(|user| user.display_name.as_str())),
-            entries::impersonation_id.eq(entry.impersonation_id.map(|id| id.to_string())),
-            entries::note.eq(entry.note.as_deref()),
-            entries::changes.eq(changes),
-            entries::request_id.eq(entry.request_id.as_deref()),
-        ))
-        .execute(conn)
-        .or_domain()?;
+    let insertion = diesel::insert_into(entries::table).values((
+        entries::id.eq(entry.id.to_string()),
+        entries::occurred_at.eq(entry.occurred_at.naive_utc()),
+        entries::origin.eq(entry.origin.as_str()),
+        entries::action.eq(entry.action.as_str()),
+        entries::resource_type.eq(entry.resource.r#type.as_str()),
+        entries::resource_id.eq(&entry.resource.id),
+        entries::resource_version.eq(entry.resource.version),
+        entries::subject_id.eq(subject.map(|user| user.id.to_string())),
+        entries::subject_email.eq(subject.map(|user| user.email.as_str())),
+        entries::subject_name.eq(subject.map(|user| user.display_name.as_str())),
+        entries::actor_id.eq(actor.map(|user| user.id.to_string())),
+        entries::actor_email.eq(actor.map(|user| user.email.as_str())),
+        entries::actor_name.eq(actor.map(|user| user.display_name.as_str())),
+        entries::impersonation_id.eq(entry.impersonation_id.map(|id| id.to_string())),
+        entries::note.eq(entry.note.as_deref()),
+        entries::changes.eq(changes),
+        entries::request_id.eq(entry.request_id.as_deref()),
+    ));
+    on_either!(conn, conn => insertion.execute(conn)).or_domain()?;
     Ok(())
 }
 

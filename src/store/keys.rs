@@ -8,6 +8,7 @@ use super::conn::Conn;
 use super::entries;
 use super::error::OrDomain as _;
 use super::schema::keys;
+use super::statement::on_either;
 use crate::domain::Time;
 use crate::domain::error::Result;
 use crate::domain::history::NewEntry;
@@ -81,7 +82,8 @@ pub fn find(conn: &mut Conn, kid: &str) -> Result<Option<KeyRow>> {
 /// The kid of the newest key for this purpose and algorithm that was not retired; of keys of one instant, the one with the greatest kid.
 pub fn newest(conn: &mut Conn, purpose: &str, algorithm: &str) -> Result<Option<String>> {
     let current = keys::table.filter(keys::purpose.eq(purpose)).filter(keys::algorithm.eq(algorithm)).filter(keys::retired_at.is_null());
-    current.order((keys::created_at.desc(), keys::kid.desc())).select(keys::kid).first(conn).optional().or_domain()
+    let newest = current.order((keys::created_at.desc(), keys::kid.desc())).select(keys::kid);
+    on_either!(conn, conn => newest.first(conn)).optional().or_domain()
 }
 
 /// Whether there is this key, not retired; it then stays so until the transaction ends.

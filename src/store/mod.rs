@@ -7,6 +7,7 @@
 //! without the entry of its version. Imports [`crate::domain`] alone.
 
 pub mod articles;
+mod at_once;
 pub mod clients;
 mod columns;
 mod conn;
@@ -16,10 +17,15 @@ mod error;
 pub mod keys;
 pub mod migrate;
 pub mod policies;
+mod presence;
 mod schema;
 pub mod sessions;
+mod shared;
+mod statement;
 pub mod token_sessions;
 pub mod users;
+mod writer;
 
+pub use at_once::Ground;
 pub use conn::{Backend, Conn, Lock};
 pub use db::{Db, Options, PoolState};

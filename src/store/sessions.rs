@@ -1,14 +1,19 @@
 //! The sessions' rows, own ones and impersonations, and what hangs on them: refresh tokens and ways back.
 
+use std::collections::HashMap;
+use std::sync::Arc;
+
 use chrono::NaiveDateTime;
 use diesel::prelude::*;
 
+use super::at_once::Ground;
 use super::columns::{self, NameRow, PrincipalRow, required};
 use super::conn::{Conn, Lock};
 use super::entries;
 use super::error::OrDomain as _;
 use super::policies;
 use super::schema::{keys, policies as policy_rows, refresh_tokens, sessions, users, ways_back};
+use super::statement::{kept, on_either};
 use super::token_sessions::{read_terms, write_audiences};
 use crate::domain::Time;
 use crate::domain::client::ClientId;
@@ -54,28 +59,26 @@ pub struct NewActing {
 pub fn insert(conn: &mut Conn, session: &NewSession, entry: &NewEntry) -> Result<()> {
     entries::append(conn, entry)?;
     let acting = session.acting.as_ref();
-    diesel::insert_into(sessions::table)
-        .values((
-            sessions::id.eq(session.id.to_string()),
-            sessions::subject_id.eq(session.subject.to_string()),
-            sessions::actor_id.eq(acting.map(|acting| acting.actor.to_string())),
-            sessions::original_session_id.eq(acting.map(|acting| acting.original_session.to_string())),
-            sessions::mode.eq(acting.map(|acting| acting.grant.mode.as_str())),
-            sessions::reason.eq(acting.and_then(|acting| acting.grant.reason.as_ref()).map(Reason::as_str)),
-            sessions::ticket.eq(acting.and_then(|acting| acting.grant.ticket.as_ref()).map(Ticket::as_str)),
-            sessions::client_id.eq(session.terms.as_ref().map(|terms| terms.client.to_string())),
-            sessions::scope.eq(session.terms.as_ref().map(|terms| terms.scope.to_string())),
-            sessions::audience.eq(session.terms.as_ref().map(|terms| write_audiences(&terms.audiences))),
-            sessions::bound_permissions.eq(acting.and_then(|acting| acting.grant.bounds.permissions).map(|scope| scope.to_string())),
-            sessions::bound_resources.eq(acting.and_then(|acting| acting.grant.bounds.resources()).map(|resources| resources.join(" "))),
-            sessions::client_ip.eq(session.client_ip.as_deref()),
-            sessions::user_agent.eq(session.user_agent.as_deref()),
-            sessions::started_at.eq(session.started_at.naive_utc()),
-            sessions::expires_at.eq(session.expires_at.naive_utc()),
-            sessions::last_used_at.eq(session.started_at.naive_utc()),
-        ))
-        .execute(conn)
-        .or_domain()?;
+    let insertion = diesel::insert_into(sessions::table).values((
+        sessions::id.eq(session.id.to_string()),
+        sessions::subject_id.eq(session.subject.to_string()),
+        sessions::actor_id.eq(acting.map(|acting| acting.actor.to_string())),
+        sessions::original_session_id.eq(acting.map(|acting| acting.original_session.to_string())),
+        sessions::mode.eq(acting.map(|acting| acting.grant.mode.as_str())),
+        sessions::reason.eq(acting.and_then(|acting| acting.grant.reason.as_ref()).map(Reason::as_str)),
+        sessions::ticket.eq(acting.and_then(|acting| acting.grant.ticket.as_ref()).map(Ticket::as_str)),
+        sessions::client_id.eq(session.terms.as_ref().map(|terms| terms.client.to_string())),
+        sessions::scope.eq(session.terms.as_ref().map(|terms| terms.scope.to_string())),
+        sessions::audience.eq(session.terms.as_ref().map(|terms| write_audiences(&terms.audiences))),
+        sessions::bound_permissions.eq(acting.and_then(|acting| acting.grant.bounds.permissions).map(|scope| scope.to_string())),
+        sessions::bound_resources.eq(acting.and_then(|acting| acting.grant.bounds.resources()).map(|resources| resources.join(" "))),
+        sessions::client_ip.eq(session.client_ip.as_deref()),
+        sessions::user_agent.eq(session.user_agent.as_deref()),
+        sessions::started_at.eq(session.started_at.naive_utc()),
+        sessions::expires_at.eq(session.expires_at.naive_utc()),
+        sessions::last_used_at.eq(session.started_at.naive_utc()),
+    ));
+    on_either!(conn, conn => insertion.execute(conn)).or_domain()?;
     Ok(())
 }
 
@@ -99,12 +102,23 @@ struct Row {
     bounds: BoundsRow,
     key_is_retired: Option<bool>,
     policy_version: Option<i64>,
+    /// The subject's and the actor's.
+    versions: (i64, Option<i64>),
 }
 
 /// Permissions and resources, each with spaces between.
 type BoundsRow = (Option<String>, Option<String>);
 
 impl Row {
+    fn into_presented(self, kid: &str) -> Result<Presented> {
+        let key_counts = self.key_is_retired == Some(false);
+        let (subject_version, actor_version) = self.versions;
+        let policy_version = self.policy_version;
+        let session = Arc::new(self.into_session()?);
+        let ground = Ground { session: session.id, kid: kid.to_owned(), subject_version, actor_version, policy_version };
+        Ok(Presented { session, ground, key_counts })
+    }
+
     fn into_session(self) -> Result<Session> {
         let kind = match (self.actor, self.original) {
             (Some(actor), Some((original, original_ended_at, original_expires_at))) => Kind::Impersonation(Box::new(ActingAs {
@@ -151,18 +165,49 @@ fn ended(at: Option<NaiveDateTime>, cause: Option<&str>) -> Result<Option<Ended>
     Ok(Some(Ended { at: columns::time(at), cause: required("end cause", cause.and_then(EndCause::parse))? }))
 }
 
+/// Sessions with all that decides whether they still count, whether the key `$kid` does, and the policy's version.
+macro_rules! select_presented {
+    ($kid:expr) => {
+        sessions::table
+            .inner_join(subjects.on(subjects.field(users::id).eq(sessions::subject_id)))
+            .left_join(actors.on(actors.field(users::id).nullable().eq(sessions::actor_id)))
+            .left_join(originals.on(originals.field(sessions::id).nullable().eq(sessions::original_session_id)))
+            .select((
+                sessions::id,
+                sessions::mode,
+                sessions::reason,
+                sessions::ticket,
+                sessions::started_at,
+                sessions::expires_at,
+                sessions::last_used_at,
+                sessions::ended_at,
+                sessions::end_cause,
+                subjects.fields((users::id, users::email, users::display_name, users::role, users::status)),
+                actors.fields((users::id, users::email, users::display_name, users::role, users::status)).nullable(),
+                originals.fields((sessions::id, sessions::ended_at, sessions::expires_at)).nullable(),
+                sessions::client_id,
+                sessions::scope,
+                sessions::audience,
+                (sessions::bound_permissions, sessions::bound_resources),
+                keys::table.find($kid).select(keys::retired_at.is_not_null()).single_value(),
+                policy_rows::table.find(policies::ID).select(policy_rows::version).single_value(),
+                (subjects.field(users::version), actors.field(users::version).nullable()),
+            ))
+    };
+}
+
 /// A session, as the bearer of a token for it finds it.
 #[derive(Debug, Clone)]
 pub struct Presented {
-    pub session: Session,
+    pub session: Arc<Session>,
+    /// What a decision about it rests on.
+    pub ground: Ground,
     /// Whether the key that signed the token is there and was not retired.
     pub key_counts: bool,
-    /// The policy's version now; nothing before the first start.
-    pub policy_version: Option<i64>,
 }
 
 /// The session with this id, with all that decides whether it still counts, in one select. Locked as asked, an impersonation together with its original.
-pub fn find(conn: &mut Conn, id: SessionId, lock: Lock) -> Result<Option<Session>> {
+pub fn find(conn: &mut Conn, id: SessionId, lock: Lock) -> Result<Option<Arc<Session>>> {
     Ok(find_presented(conn, id, "", lock)?.map(|presented| presented.session))
 }
 
@@ -172,39 +217,27 @@ pub fn find_presented(conn: &mut Conn, id: SessionId, kid: &str, lock: Lock) -> 
     if let Conn::Postgres(conn) = conn {
         lock_rows(conn, &id, lock)?;
     }
-    let row: Option<Row> = sessions::table
-        .inner_join(subjects.on(subjects.field(users::id).eq(sessions::subject_id)))
-        .left_join(actors.on(actors.field(users::id).nullable().eq(sessions::actor_id)))
-        .left_join(originals.on(originals.field(sessions::id).nullable().eq(sessions::original_session_id)))
-        .filter(sessions::id.eq(id))
-        .select((
-            sessions::id,
-            sessions::mode,
-            sessions::reason,
-            sessions::ticket,
-            sessions::started_at,
-            sessions::expires_at,
-            sessions::last_used_at,
-            sessions::ended_at,
-            sessions::end_cause,
-            subjects.fields((users::id, users::email, users::display_name, users::role, users::status)),
-            actors.fields((users::id, users::email, users::display_name, users::role, users::status)).nullable(),
-            originals.fields((sessions::id, sessions::ended_at, sessions::expires_at)).nullable(),
-            sessions::client_id,
-            sessions::scope,
-            sessions::audience,
-            (sessions::bound_permissions, sessions::bound_resources),
-            keys::table.find(kid).select(keys::retired_at.is_not_null()).single_value(),
-            policy_rows::table.find(policies::ID).select(policy_rows::version).single_value(),
-        ))
-        .first(conn)
-        .optional()
-        .or_domain()?;
-    row.map(|row| {
-        let (key_counts, policy_version) = (row.key_is_retired == Some(false), row.policy_version);
-        Ok(Presented { key_counts, policy_version, session: row.into_session()? })
-    })
-    .transpose()
+    let found = select_presented!(kid).filter(sessions::id.eq(id));
+    let row: Option<Row> = on_either!(conn, conn => found.first(conn)).optional().or_domain()?;
+    row.map(|row| row.into_presented(kid)).transpose()
+}
+
+/// As [`find_presented`] for each of these, not locked: one select for all whose tokens one key signed, which is nearly always all of them.
+pub(super) fn find_presented_many(conn: &mut Conn, asked: &[(SessionId, String)]) -> Result<Vec<Option<Arc<Presented>>>> {
+    let mut found: HashMap<(SessionId, &str), Arc<Presented>> = HashMap::with_capacity(asked.len());
+    let mut kids: Vec<&str> = asked.iter().map(|(_, kid)| kid.as_str()).collect();
+    kids.sort_unstable();
+    kids.dedup();
+    for kid in kids {
+        let ids: Vec<String> = asked.iter().filter(|(_, of)| of == kid).map(|(id, _)| id.to_string()).collect();
+        let rows = select_presented!(kid).filter(sessions::id.eq_any(ids));
+        let rows: Vec<Row> = on_either!(&mut *conn, conn => rows.load(conn)).or_domain()?;
+        for row in rows {
+            let presented = row.into_presented(kid)?;
+            found.insert((presented.session.id, kid), Arc::new(presented));
+        }
+    }
+    Ok(asked.iter().map(|(id, kid)| found.get(&(*id, kid.as_str())).cloned()).collect())
 }
 
 /// Locks a session's row, and before it its original's, as everyone does. Both in the same way: if writes only shared the original, a stream of them could hold off
@@ -227,21 +260,19 @@ fn lock_rows(conn: &mut diesel::PgConnection, id: &str, lock: Lock) -> Result<()
 /// Ends a session, unless it is over already: `false` then. The entry is written by the caller, before, for those that it found live under lock.
 pub fn end(conn: &mut Conn, id: SessionId, at: Time, cause: EndCause, by: Option<UserId>) -> Result<bool> {
     let row = sessions::table.filter(sessions::id.eq(id.to_string())).filter(sessions::ended_at.is_null());
-    let ended = diesel::update(row)
-        .set((
-            sessions::ended_at.eq(Some(at.naive_utc())),
-            sessions::end_cause.eq(Some(cause.as_str())),
-            sessions::ended_by_id.eq(by.map(|id| id.to_string())),
-        ))
-        .execute(conn)
-        .or_domain()?;
-    Ok(ended == 1)
+    let ending = kept!(diesel::update(row).set((
+        sessions::ended_at.eq(Some(at.naive_utc())),
+        sessions::end_cause.eq(Some(cause.as_str())),
+        sessions::ended_by_id.eq(by.map(|id| id.to_string())),
+    )));
+    Ok(on_either!(conn, conn => ending.execute(conn)).or_domain()? == 1)
 }
 
 /// Notes that a session was used. No mutation.
 pub fn touch(conn: &mut Conn, id: SessionId, now: Time) -> Result<()> {
     let row = sessions::table.filter(sessions::id.eq(id.to_string())).filter(sessions::ended_at.is_null());
-    diesel::update(row).set(sessions::last_used_at.eq(now.naive_utc())).execute(conn).or_domain()?;
+    let touching = kept!(diesel::update(row).set(sessions::last_used_at.eq(now.naive_utc())));
+    on_either!(conn, conn => touching.execute(conn)).or_domain()?;
     Ok(())
 }
 
@@ -533,35 +564,34 @@ pub struct WayBack {
 
 /// Opens the way back of an impersonation.
 pub fn insert_way_back(conn: &mut Conn, impersonation: SessionId, way: &WayBack) -> Result<()> {
-    diesel::insert_into(ways_back::table)
-        .values((
-            ways_back::impersonation_id.eq(impersonation.to_string()),
-            ways_back::kid.eq(&way.kid),
-            ways_back::signing_input.eq(&way.signing_input),
-            ways_back::challenge.eq(way.challenge.as_ref().map(RestoreChallenge::as_str)),
-            ways_back::expires_at.eq(way.expires_at.naive_utc()),
-        ))
-        .execute(conn)
-        .or_domain()?;
+    let insertion = diesel::insert_into(ways_back::table).values((
+        ways_back::impersonation_id.eq(impersonation.to_string()),
+        ways_back::kid.eq(&way.kid),
+        ways_back::signing_input.eq(&way.signing_input),
+        ways_back::challenge.eq(way.challenge.as_ref().map(RestoreChallenge::as_str)),
+        ways_back::expires_at.eq(way.expires_at.naive_utc()),
+    ));
+    on_either!(conn, conn => insertion.execute(conn)).or_domain()?;
     Ok(())
 }
 
 /// Closes the way back and answers it, if it was still open: whoever gets it is the only one.
 pub fn take_way_back(conn: &mut Conn, impersonation: SessionId) -> Result<Option<WayBack>> {
-    let id = impersonation.to_string();
-    let row: Option<(String, String, Option<String>, NaiveDateTime)> = ways_back::table
-        .find(&id)
-        .select((ways_back::kid, ways_back::signing_input, ways_back::challenge, ways_back::expires_at))
-        .first(conn)
-        .optional()
-        .or_domain()?;
-    let deleted = diesel::delete(ways_back::table.find(&id)).execute(conn).or_domain()?;
-    Ok(row.filter(|_| deleted == 1).map(|(kid, signing_input, challenge, expires_at)| WayBack {
-        kid,
-        signing_input,
-        challenge: challenge.map(RestoreChallenge::from_stored),
-        expires_at: columns::time(expires_at),
-    }))
+    let taking = diesel::delete(ways_back::table.find(impersonation.to_string())).returning((
+        ways_back::kid,
+        ways_back::signing_input,
+        ways_back::challenge,
+        ways_back::expires_at,
+    ));
+    let row: Option<WayBackRow> = on_either!(conn, conn => taking.get_result(conn)).optional().or_domain()?;
+    Ok(row.map(way_back))
+}
+
+/// Kid, signing input, challenge, expiry.
+type WayBackRow = (String, String, Option<String>, NaiveDateTime);
+
+pub(super) fn way_back((kid, signing_input, challenge, expires_at): WayBackRow) -> WayBack {
+    WayBack { kid, signing_input, challenge: challenge.map(RestoreChallenge::from_stored), expires_at: columns::time(expires_at) }
 }
 
 /// Closes every way back of impersonations of and by this user.

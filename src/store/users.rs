@@ -1,13 +1,17 @@
 //! The users' rows and, apart from them, their credentials.
 
+use std::collections::HashMap;
+
 use chrono::NaiveDateTime;
 use diesel::prelude::*;
 
 use super::columns::{self, required};
 use super::conn::{Conn, Lock};
+use super::db::Db;
 use super::entries;
 use super::error::{OrDomain as _, email_taken};
 use super::schema::{credentials, users};
+use super::statement::on_either;
 use crate::domain::Time;
 use crate::domain::error::{Code, Error, Result};
 use crate::domain::history::NewEntry;
@@ -117,9 +121,32 @@ pub fn find(conn: &mut Conn, id: UserId, lock: Lock) -> Result<Option<User>> {
     let row: Option<Row> = match (conn, lock) {
         (Conn::Postgres(conn), Lock::Share) => query.for_share().first(conn).optional().or_domain()?,
         (Conn::Postgres(conn), Lock::Update) => query.for_no_key_update().first(conn).optional().or_domain()?,
-        (conn, _) => query.first(conn).optional().or_domain()?,
+        (Conn::Postgres(conn), Lock::None) => query.first(conn).optional().or_domain()?,
+        (Conn::Sqlite(conn), _) => query.first(conn).optional().or_domain()?,
     };
     row.map(Row::into_user).transpose()
+}
+
+/// The users with these ids, each or nothing, in one select. Not locked.
+pub(super) fn find_many(conn: &mut Conn, ids: &[UserId]) -> Result<Vec<Option<User>>> {
+    let rows = users::table.filter(users::id.eq_any(ids.iter().map(ToString::to_string).collect::<Vec<_>>())).select(COLUMNS);
+    let rows: Vec<Row> = on_either!(conn, conn => rows.load(conn)).or_domain()?;
+    let found = rows.into_iter().map(|row| row.into_user().map(|user| (user.id, user)));
+    let found: HashMap<UserId, User> = found.collect::<Result<_>>()?;
+    Ok(ids.iter().map(|id| found.get(id).cloned()).collect())
+}
+
+impl Db {
+    /// The user with this id.
+    ///
+    /// # Errors
+    /// 503 where the database can't be asked in time.
+    pub async fn user(&self, id: UserId) -> Result<Option<User>> {
+        match self.lookups() {
+            Some(lookups) => lookups.users.ask(self, id, self.patience()).await,
+            None => self.glance(move |conn| find(conn, id, Lock::None)).await,
+        }
+    }
 }
 
 /// The user with this address, whatever its case.

@@ -47,6 +47,7 @@ mod races;
 mod refresh;
 mod restart;
 mod scopes;
+mod shared_work;
 mod startup;
 mod story;
 mod tokens;
@@ -89,6 +90,7 @@ fn main() -> std::process::ExitCode {
         ("refresh", refresh::all()),
         ("restart", restart::all()),
         ("scopes", scopes::all()),
+        ("shared_work", shared_work::all()),
         ("startup", startup::all()),
         ("story", story::all()),
         ("tokens", tokens::all()),

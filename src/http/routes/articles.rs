@@ -121,7 +121,7 @@ pub async fn create_article(auth: Authorized<CreateArticle>, body: Body<CreateAr
 #[get("/v1/articles/{id}")]
 pub async fn get_article(auth: Authorized<GetArticle>, id: PathId<ArticleId>) -> Result<HttpResponse> {
     let id = id.parse()?;
-    let article = auth.glance(move |conn, ctx| articles::get(conn, ctx, id)).await?;
+    let article = auth.state.office.article(&auth.caller, id).await?;
     let version = article.version;
     Ok(versioned(&shown(&auth.caller.ctx, article)?, version))
 }
@@ -172,7 +172,8 @@ pub async fn update_article(
     let r#abstract = checked.optional("/abstract", body.r#abstract.as_ref().map(|text| Abstract::parse(text)));
     let text = checked.optional("/body", body.body.as_ref().map(|text| Text::parse(text)));
     let change = checked.finish(|| Some(ArticleChange { title, r#abstract, body: text }))?;
-    let article = auth.write(move |tx| articles::update(tx, id, &change, |version| expected.check(version))).await?;
+    let caller = auth.caller_now();
+    let article = auth.state.office.edit_article(&caller, id, change, move |version| expected.check(version)).await?;
     let version = article.version;
     Ok(versioned(&shown(&auth.caller.ctx, article)?, version))
 }

@@ -1,0 +1,259 @@
+//! Who is here: sessions as their tokens' bearers find them.
+//!
+//! On SQLite they are remembered, and what is remembered is as exact as a select would be. Three things see to it:
+//!
+//! - One process serves a file, by one connection that writes. Temporary triggers on that connection tell which rows changed of those that [`find_presented`]
+//!   reads, and after the commit, before anybody is told of it, what was remembered of them is forgotten.
+//! - Every commit, by whichever process, changes the head of the WAL index (<https://sqlite.org/walformat.html#the_wal_index_header>). It is looked at whenever
+//!   somebody asks: if it isn't the one of the last commit that was taken note of, nothing that is remembered counts, and the database is asked.
+//! - What a select found is remembered only if nothing was forgotten since before it began.
+
+use std::fs::File;
+use std::os::unix::fs::FileExt as _;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+
+use diesel::connection::SimpleConnection as _;
+use diesel::prelude::*;
+use diesel::sqlite::SqliteConnection;
+use quick_cache::sync::Cache;
+
+use super::conn::{Conn, Lock};
+use super::db::Db;
+use super::sessions::{Presented, find_presented};
+use crate::domain::error::{Error, Result};
+use crate::domain::ids::SessionId;
+
+/// How many sessions are remembered, of about 1 KB each.
+const MOST: usize = 8192;
+
+/// The first copy of the WAL index's head.
+const HEAD_BYTES: usize = 48;
+
+type Head = [u8; HEAD_BYTES];
+
+/// The sessions that are remembered.
+pub(super) struct Presence {
+    /// The WAL index, a file beside the database.
+    index: PathBuf,
+    sessions: Cache<SessionId, Arc<Presented>>,
+    noted: RwLock<Noted>,
+    changes: Arc<Mutex<Changes>>,
+}
+
+/// The state of the database up to which changes were taken note of.
+#[derive(Default)]
+struct Noted {
+    /// Nothing before the writer is connected.
+    index: Option<File>,
+    head: Option<Head>,
+    /// What `PRAGMA data_version` said: another number if another connection changed anything.
+    data_version: i64,
+    /// Raised whenever something is forgotten.
+    generation: u64,
+}
+
+/// What the writer's transaction changed.
+#[derive(Default)]
+struct Changes {
+    sessions: Vec<String>,
+    /// Own sessions that began or ceased to carry impersonations.
+    bases: Vec<String>,
+    /// Something that any session may depend on.
+    others: bool,
+}
+
+/// The right to remember what a select finds that begins now.
+#[derive(Debug, Clone, Copy)]
+struct Ticket(u64);
+
+enum Recalled {
+    Known(Arc<Presented>),
+    Unknown(Option<Ticket>),
+}
+
+impl Presence {
+    /// For the database in this file.
+    pub fn of_file(path: &str) -> Self {
+        Self { index: PathBuf::from(format!("{path}-shm")), sessions: Cache::new(MOST), noted: RwLock::default(), changes: Arc::default() }
+    }
+
+    fn recall(&self, id: SessionId, kid: &str) -> Recalled {
+        let noted = self.noted.read().unwrap_or_else(PoisonError::into_inner);
+        let head = noted.index.as_ref().and_then(read_head);
+        if head.is_none() || head != noted.head {
+            return Recalled::Unknown(None);
+        }
+        match self.sessions.get(&id).filter(|presented| presented.ground.kid == kid) {
+            Some(presented) => Recalled::Known(presented),
+            None => Recalled::Unknown(Some(Ticket(noted.generation))),
+        }
+    }
+
+    fn remember(&self, ticket: Ticket, id: SessionId, presented: &Arc<Presented>) {
+        // Held to the end, so that nothing is forgotten between the look and the insertion.
+        let noted = self.noted.read().unwrap_or_else(PoisonError::into_inner);
+        if noted.generation == ticket.0 {
+            self.sessions.insert(id, Arc::clone(presented));
+        }
+    }
+
+    /// Forgets everything, until [`Presence::attend`] has seen the writer's connection.
+    pub fn forget(&self) {
+        let mut noted = self.noted.write().unwrap_or_else(PoisonError::into_inner);
+        let generation = noted.generation + 1;
+        *noted = Noted { generation, ..Noted::default() };
+        self.sessions.clear();
+    }
+
+    /// Makes the writer's connection tell what it changes, if it doesn't yet. In or outside a transaction.
+    pub fn attend(&self, conn: &mut Conn) {
+        if self.noted.read().unwrap_or_else(PoisonError::into_inner).index.is_some() {
+            return;
+        }
+        let Conn::Sqlite(conn) = conn else { return };
+        match self.watch(conn) {
+            Ok(()) => {}
+            // A database without its tables yet. Until it has them, nothing is remembered.
+            Err(error) => tracing::debug!(%error, "sessions are not remembered yet"),
+        }
+    }
+
+    fn watch(&self, conn: &mut SqliteConnection) -> Result<()> {
+        let changes = Arc::clone(&self.changes);
+        let note_session = move |id: String, is_basis: bool| {
+            let mut changes = lock(&changes);
+            if is_basis {
+                changes.bases.push(id.clone());
+            }
+            changes.sessions.push(id);
+            0
+        };
+        actas_session_changes_utils::register_nondeterministic_impl(conn, note_session).map_err(Error::internal)?;
+        let changes = Arc::clone(&self.changes);
+        let note_others = move || {
+            lock(&changes).others = true;
+            0
+        };
+        actas_others_change_utils::register_nondeterministic_impl(conn, note_others).map_err(Error::internal)?;
+        conn.batch_execute(WATCH).map_err(Error::internal)?;
+        let data_version = data_version(conn)?;
+        let index = File::open(&self.index).map_err(Error::internal)?;
+        let mut noted = self.noted.write().unwrap_or_else(PoisonError::into_inner);
+        *noted = Noted { index: Some(index), head: None, data_version, generation: noted.generation + 1 };
+        Ok(())
+    }
+
+    /// Takes note of what the writer has just committed or rolled back, and of what others did.
+    pub fn note_commit(&self, conn: &mut Conn) {
+        let changes = std::mem::take(&mut *lock(&self.changes));
+        self.note(conn, changes);
+    }
+
+    /// Takes note of what others changed.
+    pub fn look(&self, conn: &mut Conn) {
+        self.attend(conn);
+        let is_noted = {
+            let noted = self.noted.read().unwrap_or_else(PoisonError::into_inner);
+            noted.index.is_none() || (noted.head.is_some() && noted.index.as_ref().and_then(read_head) == noted.head)
+        };
+        if !is_noted {
+            self.note(conn, Changes::default());
+        }
+    }
+
+    fn note(&self, conn: &mut Conn, changes: Changes) {
+        let Conn::Sqlite(conn) = conn else { return };
+        let mut noted = self.noted.write().unwrap_or_else(PoisonError::into_inner);
+        // The head before the version: what another process commits in between is told by the version, and what it commits later by the head.
+        noted.head = noted.index.as_ref().and_then(read_head);
+        let others = match data_version(conn) {
+            Ok(version) => std::mem::replace(&mut noted.data_version, version) != version,
+            Err(_) => true,
+        };
+        if changes.others || others {
+            self.sessions.clear();
+            noted.generation += 1;
+        } else if !changes.sessions.is_empty() {
+            noted.generation += 1;
+            let parsed = |ids: &[String]| -> Vec<SessionId> { ids.iter().filter_map(|id| SessionId::parse(id)).collect() };
+            for id in parsed(&changes.sessions) {
+                self.sessions.remove(&id);
+            }
+            let bases = parsed(&changes.bases);
+            if !bases.is_empty() {
+                let basis = |presented: &Presented| presented.session.acting_as().map(|acting| acting.original_session);
+                self.sessions.retain(|_, presented| basis(presented).is_none_or(|basis| !bases.contains(&basis)));
+            }
+        }
+    }
+}
+
+fn lock(changes: &Mutex<Changes>) -> MutexGuard<'_, Changes> {
+    // Nothing in it can be half changed.
+    changes.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn read_head(index: &File) -> Option<Head> {
+    let mut head = [0; HEAD_BYTES];
+    index.read_exact_at(&mut head, 0).ok().map(|()| head)
+}
+
+#[derive(QueryableByName)]
+struct DataVersion {
+    #[diesel(sql_type = diesel::sql_types::BigInt)]
+    data_version: i64,
+}
+
+fn data_version(conn: &mut SqliteConnection) -> Result<i64> {
+    let found: DataVersion = diesel::sql_query("PRAGMA data_version").get_result(conn).map_err(Error::internal)?;
+    Ok(found.data_version)
+}
+
+diesel::define_sql_function! {
+    /// Told of each session whose row changed, and whether impersonations hang on what changed.
+    fn actas_session_changes(id: diesel::sql_types::Text, is_basis: diesel::sql_types::Bool) -> diesel::sql_types::Integer;
+}
+diesel::define_sql_function! {
+    /// Told that something changed that any session may depend on.
+    fn actas_others_change() -> diesel::sql_types::Integer;
+}
+
+/// Every change of a row that [`find_presented`] reads. A session that begins was not remembered before.
+const WATCH: &str = "
+CREATE TEMP TRIGGER IF NOT EXISTS watch_sessions AFTER UPDATE ON main.sessions
+BEGIN SELECT actas_session_changes(OLD.id, OLD.actor_id IS NULL AND NEW.ended_at IS NOT OLD.ended_at); END;
+CREATE TEMP TRIGGER IF NOT EXISTS watch_sessions_gone AFTER DELETE ON main.sessions BEGIN SELECT actas_others_change(); END;
+CREATE TEMP TRIGGER IF NOT EXISTS watch_users AFTER UPDATE ON main.users BEGIN SELECT actas_others_change(); END;
+CREATE TEMP TRIGGER IF NOT EXISTS watch_keys AFTER UPDATE ON main.keys BEGIN SELECT actas_others_change(); END;
+CREATE TEMP TRIGGER IF NOT EXISTS watch_keys_gone AFTER DELETE ON main.keys BEGIN SELECT actas_others_change(); END;
+CREATE TEMP TRIGGER IF NOT EXISTS watch_policies_new AFTER INSERT ON main.policies BEGIN SELECT actas_others_change(); END;
+CREATE TEMP TRIGGER IF NOT EXISTS watch_policies AFTER UPDATE ON main.policies BEGIN SELECT actas_others_change(); END;
+";
+
+impl Db {
+    /// The session that a token names which `kid` signed, as [`find_presented`] finds it.
+    ///
+    /// # Errors
+    /// 503 where the database can't be asked in time.
+    pub async fn present(&self, id: SessionId, kid: &str) -> Result<Option<Arc<Presented>>> {
+        if let Some(lookups) = self.lookups() {
+            return lookups.sessions.ask(self, (id, kid.to_owned()), self.patience()).await;
+        }
+        let presence = self.presence().cloned();
+        let ticket = match presence.as_ref().map(|presence| presence.recall(id, kid)) {
+            Some(Recalled::Known(presented)) => return Ok(Some(presented)),
+            Some(Recalled::Unknown(ticket)) => ticket,
+            None => None,
+        };
+        let kid = kid.to_owned();
+        self.glance(move |conn| {
+            let found = find_presented(conn, id, &kid, Lock::None)?.map(Arc::new);
+            if let (Some(presence), Some(ticket), Some(found)) = (&presence, ticket, &found) {
+                presence.remember(ticket, id, found);
+            }
+            Ok(found)
+        })
+        .await
+    }
+}

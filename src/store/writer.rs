@@ -1,0 +1,419 @@
+//! SQLite's one writer. What waits for it at the same moment shares a commit, because it is the flush of a commit that takes the time.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+
+use super::conn::{Conn, Manager};
+use super::db::{ATTEMPTS, PoolState};
+use super::presence::Presence;
+use crate::domain::error::{Error, Result};
+
+/// How many writes share a commit at most, so that the first of a crowd doesn't wait for all of it.
+const MOST_AT_ONCE: usize = 64;
+
+/// How often the writer looks whether another process changed the database, while it has nothing to do.
+const LOOK_INTERVAL: Duration = Duration::from_millis(200);
+
+/// The thread that writes, and the queue in front of it.
+pub(super) struct Writer {
+    /// Nothing once it stops.
+    queue: Option<Sender<Box<dyn Job>>>,
+    thread: Option<JoinHandle<()>>,
+    state: Arc<State>,
+}
+
+#[derive(Default)]
+struct State {
+    is_connected: AtomicBool,
+    is_busy: AtomicBool,
+}
+
+impl Writer {
+    /// Starts the thread. It connects when it first has something to do.
+    ///
+    /// # Errors
+    /// Where the system gives no thread.
+    pub fn start(manager: Manager, presence: Option<Arc<Presence>>) -> Result<Self> {
+        let (queue, jobs) = mpsc::channel();
+        let state = Arc::new(State::default());
+        let working = Working { manager, presence, conn: None, state: Arc::clone(&state) };
+        let thread = thread::Builder::new().name("actas-writer".to_owned()).spawn(move || working.run(&jobs)).map_err(Error::internal)?;
+        Ok(Self { queue: Some(queue), thread: Some(thread), state })
+    }
+
+    /// Runs `work` in the next transaction, in a savepoint of its own, and answers once that transaction is durable. Whoever isn't begun with within `patience`
+    /// is told so, and nobody begins with what nobody waits for.
+    pub async fn write<T: Send + 'static>(&self, work: impl Fn(&mut Conn) -> Result<T> + Send + 'static, patience: Duration) -> Result<T> {
+        let call = Call(Arc::new(AtomicU8::new(WAITING)));
+        let (reply, answer) = oneshot::channel();
+        let task = Task { work, outcome: None, call: Arc::clone(&call.0), reply };
+        let stopped = || Error::internal("the writer has stopped");
+        self.queue.as_ref().ok_or_else(stopped)?.send(Box::new(task)).map_err(|_| stopped())?;
+        let mut answer = std::pin::pin!(answer);
+        let answered = match tokio::time::timeout(patience, &mut answer).await {
+            Ok(answered) => answered,
+            Err(_) if call.call_off() => return Err(Error::overloaded()),
+            Err(_) => answer.await,
+        };
+        answered.unwrap_or_else(|_| Err(stopped()))
+    }
+
+    pub fn state(&self) -> PoolState {
+        let is = |flag: &AtomicBool| u32::from(flag.load(Ordering::Relaxed));
+        let in_use = is(&self.state.is_busy);
+        PoolState { idle: is(&self.state.is_connected).saturating_sub(in_use), in_use }
+    }
+}
+
+impl Drop for Writer {
+    /// Waits for what is queued, so that the connection is closed afterwards.
+    fn drop(&mut self) {
+        self.queue = None;
+        if let Some(thread) = self.thread.take().filter(|thread| thread.thread().id() != thread::current().id()) {
+            let _ = thread.join();
+        }
+    }
+}
+
+const WAITING: u8 = 0;
+const TAKEN_UP: u8 = 1;
+const CALLED_OFF: u8 = 2;
+
+/// The caller's end of a write. Dropped, it calls off what was not begun with.
+struct Call(Arc<AtomicU8>);
+
+impl Call {
+    /// Whether that was in time.
+    fn call_off(&self) -> bool {
+        self.0.compare_exchange(WAITING, CALLED_OFF, Ordering::AcqRel, Ordering::Acquire).is_ok()
+    }
+}
+
+impl Drop for Call {
+    fn drop(&mut self) {
+        self.call_off();
+    }
+}
+
+/// One write.
+trait Job: Send {
+    /// Whether anybody still waits for it. From then on it can't be called off.
+    fn take_up(&self) -> bool;
+    /// Does it, inside a savepoint, and remembers what came out; whether that is to stay.
+    fn run(&mut self, conn: &mut Conn) -> Result<()>;
+    /// Tells the caller what came out, or why that did not become durable.
+    fn answer(self: Box<Self>, committed: Result<()>);
+}
+
+struct Task<T, W> {
+    work: W,
+    outcome: Option<Result<T>>,
+    call: Arc<AtomicU8>,
+    reply: oneshot::Sender<Result<T>>,
+}
+
+impl<T: Send, W: Fn(&mut Conn) -> Result<T> + Send> Job for Task<T, W> {
+    fn take_up(&self) -> bool {
+        self.call.compare_exchange(WAITING, TAKEN_UP, Ordering::AcqRel, Ordering::Acquire).is_ok()
+    }
+
+    fn run(&mut self, conn: &mut Conn) -> Result<()> {
+        // What a panic leaves behind is rolled back with its savepoint.
+        let outcome = catch_unwind(AssertUnwindSafe(|| (self.work)(conn)));
+        let outcome = outcome.unwrap_or_else(|_| Err(Error::internal("a write panicked")));
+        let stays = outcome.as_ref().map(drop).map_err(Clone::clone);
+        self.outcome = Some(outcome);
+        stays
+    }
+
+    fn answer(self: Box<Self>, committed: Result<()>) {
+        let outcome = match (self.outcome, committed) {
+            // What failed by itself has nothing that could be lost.
+            (Some(Err(error)), _) | (_, Err(error)) => Err(error),
+            (Some(Ok(value)), Ok(())) => Ok(value),
+            (None, Ok(())) => Err(Error::internal("a write was not run")),
+        };
+        let _ = self.reply.send(outcome);
+    }
+}
+
+/// The thread's own.
+struct Working {
+    manager: Manager,
+    presence: Option<Arc<Presence>>,
+    conn: Option<Conn>,
+    state: Arc<State>,
+}
+
+impl Working {
+    fn run(mut self, jobs: &Receiver<Box<dyn Job>>) {
+        loop {
+            match jobs.recv_timeout(LOOK_INTERVAL) {
+                Ok(job) => {
+                    self.state.is_busy.store(true, Ordering::Relaxed);
+                    self.commit_together(job, jobs);
+                    self.state.is_busy.store(false, Ordering::Relaxed);
+                }
+                Err(RecvTimeoutError::Timeout) => self.look(),
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+        }
+    }
+
+    /// Notes what other processes changed.
+    fn look(&mut self) {
+        if let Some(presence) = self.presence.clone()
+            && let Ok(conn) = self.connection()
+        {
+            presence.look(conn);
+        }
+    }
+
+    fn connection(&mut self) -> Result<&mut Conn> {
+        let conn = match self.conn.take() {
+            Some(conn) => conn,
+            None => {
+                let conn = self.manager.open_one()?;
+                if let Some(presence) = &self.presence {
+                    presence.forget();
+                }
+                self.state.is_connected.store(true, Ordering::Relaxed);
+                conn
+            }
+        };
+        Ok(self.conn.insert(conn))
+    }
+
+    fn disconnect(&mut self) {
+        self.conn = None;
+        self.state.is_connected.store(false, Ordering::Relaxed);
+        if let Some(presence) = &self.presence {
+            presence.forget();
+        }
+    }
+
+    /// Runs `first`, and what waits behind it, in one transaction; and answers them all when it is durable.
+    fn commit_together(&mut self, first: Box<dyn Job>, jobs: &Receiver<Box<dyn Job>>) {
+        let presence = self.presence.clone();
+        let begun = self.connection().and_then(|conn| {
+            // Outside of the transaction, with which it might be rolled back.
+            if let Some(presence) = &presence {
+                presence.attend(conn);
+            }
+            conn.begin().map(|()| conn)
+        });
+        let conn = match begun {
+            Ok(conn) => conn,
+            Err(error) => return first.answer(Err(error)),
+        };
+        let (mut next, mut done) = (Some(first), Vec::new());
+        let mut result = Ok(());
+        while let Some(mut job) = next.take() {
+            if job.take_up() {
+                result = run_apart(conn, job.as_mut());
+                done.push(job);
+            }
+            if result.is_ok() && done.len() < MOST_AT_ONCE {
+                next = jobs.try_recv().ok();
+            }
+        }
+        let committed = result.and_then(|()| conn.commit());
+        if committed.is_err() {
+            conn.roll_back();
+        }
+        // Before anyone is told: whoever was told of an end must not find the session alive.
+        if let Some(presence) = &presence {
+            presence.note_commit(conn);
+        }
+        if let Err(error) = &committed {
+            tracing::warn!(%error, writes = done.len(), "writes that shared a transaction were lost with it");
+            self.disconnect();
+        }
+        done.into_iter().for_each(|job| job.answer(committed.clone()));
+    }
+}
+
+/// Runs a job in a savepoint, again where it lost a race. An error is the whole transaction's; the job's own only undoes what it did.
+fn run_apart(conn: &mut Conn, job: &mut dyn Job) -> Result<()> {
+    for attempt in 1.. {
+        conn.begin_savepoint()?;
+        match job.run(conn) {
+            Ok(()) => return conn.commit(),
+            Err(error) => {
+                conn.try_roll_back()?;
+                if !error.is_transient() || attempt == ATTEMPTS {
+                    break;
+                }
+                tracing::debug!(%error, attempt, "a write lost a race and is tried again");
+            }
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::{Future, poll_fn};
+    use std::sync::Mutex;
+    use std::sync::mpsc::channel;
+    use std::task::Poll;
+
+    use diesel::RunQueryDsl as _;
+    use diesel::connection::SimpleConnection as _;
+    use tempfile::TempDir;
+
+    use super::*;
+    use crate::domain::error::Code;
+    use crate::store::{Db, Options};
+
+    const PATIENCE: Duration = Duration::from_secs(10);
+
+    fn database() -> (TempDir, Db) {
+        let directory = tempfile::tempdir().unwrap();
+        let url = format!("sqlite://{}", directory.path().join("actas.db").display());
+        let db = Db::open(&Options { url, pool_size: 2, patience: PATIENCE }).unwrap();
+        db.write_blocking(|conn| execute(conn, "CREATE TABLE words (word TEXT UNIQUE)")).unwrap();
+        (directory, db)
+    }
+
+    fn execute(conn: &mut Conn, sql: &str) -> Result<()> {
+        conn.batch_execute(sql).map_err(Error::internal)
+    }
+
+    fn add(conn: &mut Conn, word: &str) -> Result<()> {
+        execute(conn, &format!("INSERT INTO words VALUES ('{word}')"))
+    }
+
+    #[derive(diesel::QueryableByName)]
+    struct Word {
+        #[diesel(sql_type = diesel::sql_types::Text)]
+        word: String,
+    }
+
+    fn words(conn: &mut Conn) -> Vec<String> {
+        let words: Vec<Word> = diesel::sql_query("SELECT word FROM words ORDER BY word").load(conn).unwrap();
+        words.into_iter().map(|row| row.word).collect()
+    }
+
+    fn run(work: impl Future<Output = ()>) {
+        tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(work);
+    }
+
+    /// Lets the writer begin with a write that goes on until told, and queues `others` behind it, which are polled in their order.
+    async fn behind_one_that_waits<T>(db: &Db, others: impl Future<Output = T>) -> (Result<()>, T) {
+        let (begun, has_begun) = channel();
+        let (go_on, wait) = channel();
+        let wait = Mutex::new(wait);
+        let first = db.write(move |conn| {
+            begun.send(()).unwrap();
+            wait.lock().unwrap().recv().unwrap();
+            add(conn, "first")
+        });
+        let release = async {
+            has_begun.recv().unwrap();
+            // The others have been queued by now, because this is polled after them.
+            tokio::task::yield_now().await;
+            go_on.send(()).unwrap();
+        };
+        let (first, others, ()) = tokio::join!(first, others, release);
+        (first, others)
+    }
+
+    #[test]
+    fn what_fails_among_those_that_share_a_commit_is_undone_alone() {
+        let (_directory, db) = database();
+        run(async {
+            let reader = db.clone();
+            let others = async {
+                tokio::join!(
+                    db.write(|conn| {
+                        add(conn, "refused")?;
+                        Err::<(), _>(Error::not_found())
+                    }),
+                    db.write(|conn| {
+                        add(conn, "panicked")?;
+                        if true {
+                            panic!("on purpose");
+                        }
+                        Ok(())
+                    }),
+                    db.write(move |conn| {
+                        add(conn, "last")?;
+                        // They are in one transaction, of which nobody else has seen anything yet.
+                        assert_eq!(words(conn), ["first", "last"]);
+                        assert_eq!(reader.read_blocking(|conn| Ok(words(conn)))?, [""; 0]);
+                        Ok(())
+                    }),
+                )
+            };
+            let (first, (refused, panicked, last)) = behind_one_that_waits(&db, others).await;
+            first.unwrap();
+            assert_eq!(refused.unwrap_err().code(), Code::NotFound);
+            assert_eq!(panicked.unwrap_err().code(), Code::Internal);
+            last.unwrap();
+            assert_eq!(db.read_blocking(|conn| Ok(words(conn))).unwrap(), ["first", "last"]);
+        });
+    }
+
+    #[test]
+    fn what_lost_a_race_is_tried_again_and_a_bounded_number_of_times() {
+        let (_directory, db) = database();
+        run(async {
+            let tries = Arc::new(AtomicU8::new(0));
+            let counted = Arc::clone(&tries);
+            let third =
+                db.write(move |_| if counted.fetch_add(1, Ordering::Relaxed) < 2 { Err(Error::lost_race("a race")) } else { Ok(()) });
+            third.await.unwrap();
+            assert_eq!(tries.load(Ordering::Relaxed), 3);
+            let (all, counted) = (Arc::new(AtomicU8::new(0)), Arc::clone(&tries));
+            counted.store(0, Ordering::Relaxed);
+            let counting = Arc::clone(&all);
+            let never = db.write(move |_| {
+                counting.fetch_add(1, Ordering::Relaxed);
+                Err::<(), _>(Error::lost_race("a race"))
+            });
+            assert!(never.await.unwrap_err().is_transient());
+            assert_eq!(u32::from(all.load(Ordering::Relaxed)), ATTEMPTS);
+        });
+    }
+
+    #[test]
+    fn what_nobody_waits_for_is_not_begun() {
+        let (_directory, db) = database();
+        run(async {
+            let others = async {
+                let mut gone = Box::pin(db.write(|conn| add(conn, "nobody's")));
+                // Queued by being polled once, and then let go.
+                assert!(poll_fn(|context| Poll::Ready(gone.as_mut().poll(context).is_pending())).await);
+                drop(gone);
+            };
+            let (first, ()) = behind_one_that_waits(&db, others).await;
+            first.unwrap();
+            db.write(|conn| add(conn, "second")).await.unwrap();
+            assert_eq!(db.read_blocking(|conn| Ok(words(conn))).unwrap(), ["first", "second"]);
+        });
+    }
+
+    #[test]
+    fn a_commit_that_fails_is_nobodys_success() {
+        let (_directory, db) = database();
+        let setup = "CREATE TABLE children (word TEXT REFERENCES words (word) DEFERRABLE INITIALLY DEFERRED)";
+        db.write_blocking(|conn| execute(conn, setup)).unwrap();
+        run(async {
+            let others = async {
+                tokio::join!(db.write(|conn| execute(conn, "INSERT INTO children VALUES ('nobody')")), db.write(|conn| add(conn, "last")))
+            };
+            let (first, (orphan, last)) = behind_one_that_waits(&db, others).await;
+            assert!(first.is_err() && orphan.is_err() && last.is_err());
+            assert_eq!(db.read_blocking(|conn| Ok(words(conn))).unwrap(), [""; 0]);
+            db.write(|conn| add(conn, "again")).await.unwrap();
+            assert_eq!(db.read_blocking(|conn| Ok(words(conn))).unwrap(), ["again"]);
+        });
+    }
+}

@@ -1,0 +1,170 @@
+//! What many share for speed: commits and memory on SQLite, selects and whole statements on Postgres. Nobody notices but by the clock.
+
+use serde_json::{Value, json};
+
+use crate::harness::{Backend, Caller, Office, Person, at_once};
+
+api_tests! {
+    many_who_ask_at_once_each_get_their_own,
+    of_changes_at_once_each_gets_its_own_answer,
+    a_change_under_impersonation_takes_few_statements,
+    a_start_and_a_logout_take_few_statements,
+    [sqlite] who_was_here_before_is_not_asked_for_again,
+    [sqlite] what_another_process_writes_is_seen_by_the_next_request,
+    [postgres] a_statement_that_rests_on_what_is_no_longer_so_does_nothing,
+}
+
+fn new_article(author: &Caller) -> String {
+    let draft = json!({ "title": "On tides", "abstract": "Why the sea moves.", "body": "It just does." });
+    format!("/v1/articles/{}", author.post("/v1/articles", draft).expect(201).str("id"))
+}
+
+fn many_who_ask_at_once_each_get_their_own(office: &Office) {
+    let people: Vec<(Person, String)> = (0..8)
+        .map(|number| {
+            let author = office.person("author", &format!("Author {number}"));
+            let article = new_article(&author);
+            (author, article)
+        })
+        .collect();
+    at_once(16, |thread| {
+        for round in 0..20 {
+            let (author, article) = &people[(thread + round) % people.len()];
+            assert_eq!(author.get("/v1/me").expect(200).str("subject/id"), author.id);
+            assert_eq!(author.get(article).expect(200).str("author/id"), author.id);
+            let (other, _) = &people[(thread + round + 1) % people.len()];
+            other.get(article).problem(404, "not_found");
+        }
+    });
+}
+
+fn of_changes_at_once_each_gets_its_own_answer(office: &Office) {
+    let (admin, author, other) = (office.administrator(), office.author(), office.person("author", "Another"));
+    let articles: Vec<String> = (0..12).map(|_| new_article(&author)).collect();
+    let statuses = at_once(36, |number| {
+        let article = &articles[number / 3];
+        match number % 3 {
+            // Somebody who may not know of it, a precondition that fails, and one that changes it.
+            0 => other.patch(article, json!({ "title": "Mine" })).problem(404, "not_found").status,
+            1 => {
+                let change = author.request("PATCH", article).header("If-Match", "\"7\"").json(&json!({ "title": "Old" }));
+                change.send().problem(412, "version_mismatch").status
+            }
+            _ => author.patch(article, json!({ "title": format!("On tides {number}") })).expect(200).status,
+        }
+    });
+    assert_eq!(statuses.iter().filter(|status| **status == 200).count(), articles.len());
+    for (number, article) in articles.iter().enumerate() {
+        let now = author.get(article).expect(200);
+        assert_eq!((now.str("title"), now.value("version")), (&*format!("On tides {}", number * 3 + 2), &json!(2)));
+        let entries = admin.all_items(&format!("{article}/history"));
+        assert_eq!(entries.len(), 2, "{entries:?}");
+    }
+}
+
+/// How many statements it takes to learn whose session it is that was here before.
+fn session(office: &Office) -> usize {
+    match office.backend() {
+        Backend::Sqlite => 0,
+        Backend::Postgres => 1,
+    }
+}
+
+fn a_change_under_impersonation_takes_few_statements(office: &Office) {
+    let (admin, author) = (office.administrator(), office.author());
+    let acting = office.impersonate(&admin, &author);
+    let article = new_article(&acting);
+    let number = std::cell::Cell::new(0);
+    let statements = office.statements_of(|| {
+        number.set(number.get() + 1);
+        acting.patch(&article, json!({ "title": format!("On tides {}", number.get()) })).expect(200);
+    });
+    let expected = match office.backend() {
+        // Inside the transaction: session, article, entry, row.
+        Backend::Sqlite => session(office) + 4,
+        // The session, the article, and one that does the rest.
+        Backend::Postgres => 3,
+    };
+    assert_eq!(statements, expected);
+    let entry = &admin.all_items(&format!("{article}/history"))[0];
+    assert_eq!((entry["subject"]["id"].as_str(), entry["actor"]["id"].as_str()), (Some(&*author.id), Some(&*admin.id)), "{entry}");
+    assert_eq!(entry["impersonation_id"], json!(acting.id));
+    assert!(entry["note"].as_str().unwrap().contains(&admin.display_name), "{entry}");
+}
+
+fn a_start_and_a_logout_take_few_statements(office: &Office) {
+    let (admin, author) = (office.administrator(), office.author());
+    let statements = office.statements_of(|| {
+        let acting = office.impersonate(&admin, &author);
+        assert_eq!(acting.log_out().expect(200).str("access_token"), admin.access_token);
+    });
+    let most = match office.backend() {
+        // Session, user, entry, session, way back, key; then session, way back, entry, end, original.
+        Backend::Sqlite => 11 + 2 * session(office),
+        // Session, user, and one that starts; session, one that ends, original.
+        Backend::Postgres => 6,
+    };
+    assert!(statements <= most, "{statements}");
+}
+
+fn who_was_here_before_is_not_asked_for_again(office: &Office) {
+    let (admin, author) = (office.administrator(), office.author());
+    let acting = office.impersonate(&admin, &author);
+    for caller in [&*admin, &author, &acting] {
+        assert_eq!(office.statements_of(|| drop(caller.get("/v1/me").expect(200))), 0);
+    }
+    // Every way in which it can end is seen at once, although nobody asks.
+    admin.delete(&format!("/v1/impersonations/{}", acting.id)).expect(204);
+    acting.get("/v1/me").problem(401, "impersonation_ended");
+    let acting = office.impersonate(&admin, &author);
+    acting.get("/v1/me").expect(200);
+    admin.log_in_again().delete(&format!("/v1/me/sessions/{}", admin.session_id)).expect(204);
+    acting.get("/v1/me").problem(401, "impersonation_ended");
+    admin.get("/v1/me").problem(401, "session_ended");
+    author.get("/v1/me").expect(200);
+    let other = office.administrator();
+    other.patch(&format!("/v1/users/{}", author.id), json!({ "status": "disabled" })).expect(200);
+    author.get("/v1/me").problem(401, "session_ended");
+}
+
+fn what_another_process_writes_is_seen_by_the_next_request(office: &Office) {
+    let author = office.author();
+    for _ in 0..20 {
+        let author = author.log_in_again();
+        author.get("/v1/me").expect(200);
+        let end = "UPDATE sessions SET ended_at = started_at, end_cause = 'logout'";
+        office.db_execute(&format!("{end} WHERE id = '{}'", author.session_id)).unwrap();
+        author.get("/v1/me").problem(401, "session_ended");
+    }
+}
+
+/// What a statement of this kind says: whether it was done.
+fn is_done(office: &Office, ground: &[&str; 5]) -> bool {
+    let entry: Value = json!({
+        "id": "019aa0f0-0000-7000-8000-00000000ffff", "occurred_at": "2026-11-23T10:00:00", "origin": "system", "action": "impersonation.ended",
+        "resource_type": "impersonation", "resource_id": ground[0], "note": "by hand", "changes": "{}"
+    });
+    let [session, kid, subject, actor, policy] = ground;
+    let leave = format!(
+        "SELECT count(*)::text FROM actas_leave('{session}', '{kid}', {subject}, {actor}, {policy}, '{entry}', '2026-11-23 10:00:00', 'logout', NULL)"
+    );
+    office.db_text(&leave).unwrap() == "1"
+}
+
+fn a_statement_that_rests_on_what_is_no_longer_so_does_nothing(office: &Office) {
+    let (admin, author) = (office.administrator(), office.author());
+    let acting = office.impersonate(&admin, &author);
+    let kid = crate::harness::header_of(&acting.access_token)["kid"].as_str().unwrap().to_owned();
+    let ground = [&*acting.id, &*kid, "1", "1", "1"];
+    for (place, other) in [(0, &*author.session_id), (1, "another"), (2, "2"), (3, "2"), (3, "NULL"), (4, "2"), (4, "NULL")] {
+        let mut wrong = ground;
+        wrong[place] = other;
+        let entries = office.db_count("SELECT count(*) FROM entries");
+        assert!(!is_done(office, &wrong), "{wrong:?}");
+        assert_eq!(office.db_count("SELECT count(*) FROM entries"), entries, "{wrong:?}");
+    }
+    acting.get("/v1/me").expect(200);
+    assert!(is_done(office, &ground));
+    acting.get("/v1/me").problem(401, "impersonation_ended");
+    assert!(!is_done(office, &ground), "it was over already");
+}
