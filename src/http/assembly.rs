@@ -39,10 +39,11 @@ pub fn layered<T>(
 where
     T: ServiceFactory<ServiceRequest, Config = (), Response = ServiceResponse, Error = Error, InitError = ()> + 'static,
 {
+    let routes = Routes::of(document);
     app.app_data(layers.limits)
-        .app_data(Routes::of(document))
+        .app_data(routes.clone())
         .default_service(web::to(fallback))
         .wrap(Guards::new(layers.limits))
         .wrap(cors(&layers.origins))
-        .wrap(Answers::new(Arc::clone(&layers.metrics), Arc::clone(&layers.proxies)))
+        .wrap(Answers::new(Arc::clone(&layers.metrics), Arc::clone(&layers.proxies), routes))
 }

@@ -1,10 +1,14 @@
 //! What Prometheus may scrape.
 
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::http::{Method, StatusCode};
 use prometheus::core::Collector;
-use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder};
+use prometheus::{Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder};
 
 use crate::domain::client::ClientGrant;
 use crate::domain::error::ReasonCode;
@@ -114,13 +118,6 @@ impl Metrics {
         EndCause::ALL.iter().for_each(|cause| drop(self.impersonations_ended.with_label_values(&[cause.as_str()])));
     }
 
-    /// A request was answered. `route` is its template; `None` for one that no route answers.
-    pub(super) fn request_answered(&self, method: &Method, route: Option<&str>, status: StatusCode, duration: Duration) {
-        let route = route.unwrap_or("unmatched");
-        self.requests.with_label_values(&[method_label(method), route, status.as_str()]).inc();
-        self.durations.with_label_values(&[route]).observe(duration.as_secs_f64());
-    }
-
     pub fn login(&self, outcome: LoginOutcome) {
         self.logins.with_label_values(&[outcome.as_str()]).inc();
     }
@@ -163,6 +160,74 @@ impl Metrics {
     }
 }
 
+/// What counts requests, found once a thread for each route: finding it by its labels costs more than counting.
+#[derive(Debug)]
+pub(super) struct Meters {
+    metrics: Arc<Metrics>,
+    by_name: RefCell<HashMap<Box<str>, Rc<Meter>>>,
+    by_template: RefCell<HashMap<Option<Box<str>>, Rc<Meter>>>,
+}
+
+impl Meters {
+    pub(super) fn new(metrics: Arc<Metrics>) -> Self {
+        Self { metrics, by_name: RefCell::default(), by_template: RefCell::default() }
+    }
+
+    /// The meter of the route of this name, whose template is looked up the first time only.
+    pub(super) fn of_name(&self, name: &str, template: impl FnOnce() -> Option<String>) -> Rc<Meter> {
+        if let Some(meter) = self.by_name.borrow().get(name) {
+            return Rc::clone(meter);
+        }
+        let meter = self.of_template(template().as_deref());
+        self.by_name.borrow_mut().insert(name.into(), Rc::clone(&meter));
+        meter
+    }
+
+    /// The meter of the route of this template; with `None`, of whatever no route answers.
+    pub(super) fn of_template(&self, template: Option<&str>) -> Rc<Meter> {
+        let template = template.map(Box::from);
+        let mut known = self.by_template.borrow_mut();
+        Rc::clone(known.entry(template.clone()).or_insert_with(|| Rc::new(Meter::new(Arc::clone(&self.metrics), template))))
+    }
+}
+
+/// What counts the requests of one route.
+#[derive(Debug)]
+pub(super) struct Meter {
+    metrics: Arc<Metrics>,
+    template: Option<Box<str>>,
+    durations: Histogram,
+    requests: RefCell<Vec<(&'static str, StatusCode, IntCounter)>>,
+}
+
+impl Meter {
+    fn new(metrics: Arc<Metrics>, template: Option<Box<str>>) -> Self {
+        let durations = metrics.durations.with_label_values(&[route_label(template.as_deref())]);
+        Self { metrics, template, durations, requests: RefCell::default() }
+    }
+
+    pub(super) fn template(&self) -> Option<&str> {
+        self.template.as_deref()
+    }
+
+    /// A request was answered.
+    pub(super) fn request_answered(&self, method: &Method, status: StatusCode, duration: Duration) {
+        self.durations.observe(duration.as_secs_f64());
+        let method = method_label(method);
+        let mut known = self.requests.borrow_mut();
+        if let Some((_, _, requests)) = known.iter().find(|(m, s, _)| *s == status && *m == method) {
+            return requests.inc();
+        }
+        let requests = self.metrics.requests.with_label_values(&[method, route_label(self.template()), status.as_str()]);
+        requests.inc();
+        known.push((method, status, requests));
+    }
+}
+
+fn route_label(template: Option<&str>) -> &str {
+    template.unwrap_or("unmatched")
+}
+
 fn registered<C: Collector + Clone + 'static>(registry: &Registry, collector: C) -> prometheus::Result<C> {
     registry.register(Box::new(collector.clone()))?;
     Ok(collector)
@@ -188,17 +253,23 @@ mod tests {
 
     #[test]
     fn everything_counted_can_be_scraped() {
-        let metrics = Metrics::new().unwrap();
-        metrics.request_answered(&Method::GET, Some("/v1/users/{id}"), StatusCode::OK, Duration::from_millis(3));
-        metrics.request_answered(&Method::from_bytes(b"BREW").unwrap(), None, StatusCode::NOT_FOUND, Duration::ZERO);
+        let metrics = Arc::new(Metrics::new().unwrap());
+        let meters = Meters::new(Arc::clone(&metrics));
+        for meter in [meters.of_name("get_user", || Some("/v1/users/{id}".to_owned())), meters.of_name("get_user", || None)] {
+            assert_eq!(meter.template(), Some("/v1/users/{id}"));
+            meter.request_answered(&Method::GET, StatusCode::OK, Duration::from_millis(3));
+        }
+        meters.of_template(Some("/v1/users/{id}")).request_answered(&Method::GET, StatusCode::CONFLICT, Duration::ZERO);
+        meters.of_template(None).request_answered(&Method::from_bytes(b"BREW").unwrap(), StatusCode::NOT_FOUND, Duration::ZERO);
         metrics.login(LoginOutcome::Refused);
         metrics.impersonation_refused([ReasonCode::Nested, ReasonCode::SelfImpersonation]);
         let gauges = Gauges { impersonations_active: 2, db_connections_idle: 3, ..Gauges::default() };
         let text = metrics.encode(gauges).unwrap();
         for line in [
-            r#"actas_http_requests_total{method="GET",route="/v1/users/{id}",status="200"} 1"#,
+            r#"actas_http_requests_total{method="GET",route="/v1/users/{id}",status="200"} 2"#,
+            r#"actas_http_requests_total{method="GET",route="/v1/users/{id}",status="409"} 1"#,
             r#"actas_http_requests_total{method="other",route="unmatched",status="404"} 1"#,
-            r#"actas_http_request_duration_seconds_bucket{route="/v1/users/{id}",le="0.005"} 1"#,
+            r#"actas_http_request_duration_seconds_bucket{route="/v1/users/{id}",le="0.005"} 3"#,
             r#"actas_logins_total{outcome="refused"} 1"#,
             r#"actas_logins_total{outcome="succeeded"} 0"#,
             r#"actas_impersonations_refused_total{reason="self"} 1"#,

@@ -1,18 +1,19 @@
 //! What stops a request before its handler, and what stops a handler.
 
-use std::future::{Ready, ready};
-use std::panic::AssertUnwindSafe;
-use std::rc::Rc;
+use std::any::Any;
+use std::future::{Future, Ready, ready};
+use std::panic::{self, AssertUnwindSafe};
 
 use actix_web::HttpRequest;
+use actix_web::body::{EitherBody, MessageBody};
 use actix_web::dev::{Service, ServiceRequest, ServiceResponse, Transform, forward_ready};
 use futures_util::FutureExt;
-use futures_util::future::LocalBoxFuture;
+use futures_util::future::{CatchUnwind, Either, Map};
 
 use crate::domain::error::Error;
 use crate::http::extract::{check_query, declared_length, too_large};
 use crate::http::problem::{Problem, Result};
-use crate::http::request::{Limits, RequestInfo};
+use crate::http::request::{Bounded, Limits, RequestInfo};
 use crate::http::routing::Routes;
 
 /// Refuses, before anything else, a body that declares itself too large (413), at unknown addresses and without a token
@@ -44,59 +45,75 @@ impl Guards {
 
 impl<S, B> Transform<S, ServiceRequest> for Guards
 where
-    S: Service<ServiceRequest, Response = ServiceResponse<B>, Error = actix_web::Error> + 'static,
-    B: actix_web::body::MessageBody + 'static,
+    S: Service<ServiceRequest, Response = ServiceResponse<B>, Error = actix_web::Error>,
+    B: MessageBody,
 {
-    type Response = ServiceResponse<actix_web::body::EitherBody<B>>;
+    type Response = ServiceResponse<EitherBody<B>>;
     type Error = actix_web::Error;
     type Transform = GuardsService<S>;
     type InitError = ();
     type Future = Ready<Result<Self::Transform, ()>>;
 
     fn new_transform(&self, service: S) -> Self::Future {
-        ready(Ok(GuardsService { service: Rc::new(service), guards: *self }))
+        ready(Ok(GuardsService { service, guards: *self }))
     }
 }
 
 /// [`Guards`] at work.
 pub struct GuardsService<S> {
-    service: Rc<S>,
+    service: S,
     guards: Guards,
 }
 
+type Answer<B> = Result<ServiceResponse<B>, actix_web::Error>;
+
+/// What comes of work that may have panicked, and may be overdue.
+type Outcome<B> = Option<std::thread::Result<Answer<B>>>;
+
+type Work<F> = Bounded<CatchUnwind<AssertUnwindSafe<F>>>;
+
 impl<S, B> Service<ServiceRequest> for GuardsService<S>
 where
-    S: Service<ServiceRequest, Response = ServiceResponse<B>, Error = actix_web::Error> + 'static,
-    B: actix_web::body::MessageBody + 'static,
+    S: Service<ServiceRequest, Response = ServiceResponse<B>, Error = actix_web::Error>,
+    S::Future: Future<Output = Answer<B>>,
+    B: MessageBody,
 {
-    type Response = ServiceResponse<actix_web::body::EitherBody<B>>;
+    type Response = ServiceResponse<EitherBody<B>>;
     type Error = actix_web::Error;
-    type Future = LocalBoxFuture<'static, Result<Self::Response, Self::Error>>;
+    type Future = Either<Ready<Answer<EitherBody<B>>>, Map<Work<S::Future>, fn(Outcome<B>) -> Answer<EitherBody<B>>>>;
 
     forward_ready!(service);
 
     fn call(&self, request: ServiceRequest) -> Self::Future {
         if let Err(problem) = self.guards.admit(request.request()) {
-            return ready(Ok(request.error_response(problem).map_into_right_body())).boxed_local();
+            return Either::Left(ready(Ok(request.error_response(problem).map_into_right_body())));
         }
-        let deadline = RequestInfo::of(request.request()).start_clock(self.guards.limits.handling_time);
-        let service = Rc::clone(&self.service);
-        async move {
-            // The call itself is inside, so that a panic before the first await is caught too. Nothing that the future
-            // borrows is looked at again after a panic.
-            let work = AssertUnwindSafe(async move { service.call(request).await }).catch_unwind();
-            match deadline.bound(work).await {
-                Some(Ok(result)) => result.map(ServiceResponse::map_into_left_body),
-                // The request is lost with the handler, so no response can be made here: the error finds its way out.
-                Some(Err(panic)) => Err(Problem::from(Error::internal(format!("a panic: {}", message_of(panic.as_ref())))).into()),
-                None => Err(Problem::from(Error::overloaded()).into()),
+        let info = RequestInfo::of(request.request());
+        // A handler may panic before its first await, and so here. Nothing that the future borrows is looked at again after a panic.
+        match panic::catch_unwind(AssertUnwindSafe(|| self.service.call(request))) {
+            Ok(work) => {
+                let work = AssertUnwindSafe(work).catch_unwind();
+                Either::Right(info.bound(self.guards.limits.handling_time, work).map(answer))
             }
+            Err(panic) => Either::Left(ready(Err(panicked(panic.as_ref())))),
         }
-        .boxed_local()
     }
 }
 
-fn message_of(panic: &(dyn std::any::Any + Send)) -> &str {
+fn answer<B>(outcome: Outcome<B>) -> Answer<EitherBody<B>> {
+    match outcome {
+        Some(Ok(result)) => result.map(ServiceResponse::map_into_left_body),
+        // The request is lost with the handler, so no response can be made here: the error finds its way out.
+        Some(Err(panic)) => Err(panicked(panic.as_ref())),
+        None => Err(Problem::from(Error::overloaded()).into()),
+    }
+}
+
+fn panicked(panic: &(dyn Any + Send)) -> actix_web::Error {
+    Problem::from(Error::internal(format!("a panic: {}", message_of(panic)))).into()
+}
+
+fn message_of(panic: &(dyn Any + Send)) -> &str {
     let text = panic.downcast_ref::<&str>().copied();
     text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("without a message")
 }
