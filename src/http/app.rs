@@ -20,52 +20,55 @@ use super::server::{self, ServerSettings};
 use crate::domain::error::Code;
 
 /// Registers every route of the API on an app that collects its document.
+///
+/// actix tries them one after the other, and those with a parameter cost a regular expression each. So first come the ones that are asked most, and then
+/// those without a parameter.
 macro_rules! api {
     ($app:expr) => {
-        $app.service(auth::log_in)
-            .service(auth::refresh)
-            .service(auth::log_out)
-            .service(auth::set_password)
-            .service(me::get_me)
+        $app.service(me::get_me)
+            .service(articles::get_article)
+            .service(articles::update_article)
+            .service(articles::delete_article)
+            .service(articles::act_on_article)
+            .service(articles::list_articles)
+            .service(articles::create_article)
             .service(me::list_my_sessions)
-            .service(me::end_my_session)
             .service(me::list_my_impersonations)
             .service(me::change_my_password)
             .service(explain::explain_me)
+            .service(auth::log_in)
+            .service(auth::refresh)
+            .service(auth::log_out)
+            .service(auth::set_password)
+            .service(oauth::issue_token)
+            .service(oauth::introspect_token)
+            .service(oauth::revoke_token)
             .service(impersonations::start_impersonation)
             .service(impersonations::list_impersonations)
-            .service(impersonations::get_impersonation)
-            .service(impersonations::end_impersonation)
-            .service(impersonations::undo_impersonation)
             .service(policy::get_policy)
             .service(policy::update_policy)
             .service(policy::freeze_policy)
             .service(policy::unfreeze_policy)
             .service(users::list_users)
             .service(users::create_user)
+            .service(clients::list_clients)
+            .service(clients::create_client)
+            .service(history::list_history)
+            .service(metadata::get_metadata)
+            .service(well_known::get_public_keys)
+            .service(me::end_my_session)
+            .service(impersonations::get_impersonation)
+            .service(impersonations::end_impersonation)
+            .service(impersonations::undo_impersonation)
             .service(users::get_user)
             .service(users::update_user)
             .service(users::renew_setup_token)
             .service(users::end_user_sessions)
             .service(explain::explain_user)
-            .service(clients::list_clients)
-            .service(clients::create_client)
             .service(clients::get_client)
             .service(clients::update_client)
             .service(clients::rotate_client_secret)
-            .service(articles::list_articles)
-            .service(articles::create_article)
-            .service(articles::get_article)
-            .service(articles::update_article)
-            .service(articles::delete_article)
-            .service(articles::act_on_article)
             .service(history::list_article_history)
-            .service(history::list_history)
-            .service(oauth::issue_token)
-            .service(oauth::introspect_token)
-            .service(oauth::revoke_token)
-            .service(metadata::get_metadata)
-            .service(well_known::get_public_keys)
     };
 }
 
@@ -78,7 +81,7 @@ macro_rules! operations {
 
 /// The document of everything that can be served.
 pub fn api_document() -> OpenApi {
-    let (_, document) = operations!(api!(App::new().into_utoipa_app())).split_for_parts();
+    let (_, document) = api!(operations!(App::new().into_utoipa_app())).split_for_parts();
     document::complete(document)
 }
 
@@ -103,7 +106,7 @@ pub fn serve(listener: TcpListener, scope: Scope, state: State, layers: Layers, 
     server::start(listener, settings, move || {
         let app = App::new().app_data(web::Data::new(state.clone())).into_utoipa_app();
         let app = match scope {
-            Scope::Whole => operations!(api!(app)).split_for_parts().0,
+            Scope::Whole => api!(operations!(app)).split_for_parts().0,
             Scope::Api => api!(app).split_for_parts().0,
             Scope::Operations => operations!(app).split_for_parts().0,
         };
