@@ -95,7 +95,7 @@ impl Problem {
             code,
             request_id: request_id.to_owned(),
             errors: self.error.errors().iter().map(FieldProblem::from).collect(),
-            reasons: self.error.reasons().iter().map(ReasonDocument::from).collect(),
+            reasons: self.error.reasons().iter().cloned().map(ReasonDocument::from).collect(),
             cause: self.error.cause(),
         }
     }
@@ -289,9 +289,9 @@ pub struct ReasonDocument {
     pub detail: String,
 }
 
-impl From<&Reason> for ReasonDocument {
-    fn from(reason: &Reason) -> Self {
-        Self { code: reason.code, detail: reason.detail.clone() }
+impl From<Reason> for ReasonDocument {
+    fn from(reason: Reason) -> Self {
+        Self { code: reason.code, detail: reason.detail }
     }
 }
 

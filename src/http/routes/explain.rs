@@ -127,8 +127,8 @@ impl From<explain::Explanation> for Explanation {
             action: it.action,
             allowed: it.is_allowed,
             allowed_to_subject: it.is_allowed_to_user,
-            reasons: it.reasons.iter().map(Into::into).collect(),
-            withheld: it.withheld.iter().map(Into::into).collect(),
+            reasons: it.reasons.into_iter().map(Into::into).collect(),
+            withheld: it.withheld.into_iter().map(Into::into).collect(),
             rules: it.rules.into_iter().map(rule).collect(),
             remedies: it.remedies,
         }

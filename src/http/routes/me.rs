@@ -9,7 +9,7 @@ use crate::domain::error::Error;
 use crate::domain::ids::SessionId;
 use crate::domain::operation::{ChangeMyPassword, EndMySession, GetMe, ListMyImpersonations, ListMySessions};
 use crate::domain::text::NewPassword;
-use crate::http::answer::{listed, nothing, page_request};
+use crate::http::answer::{listed, nothing, page_request, shown};
 use crate::http::caller::{Authorized, Sender};
 use crate::http::extract::{Body, Checked, PathId, Query};
 use crate::http::problem::Result;
@@ -31,7 +31,7 @@ pub async fn get_me(auth: Authorized<GetMe>) -> Result<HttpResponse> {
             Time::from_timestamp(auth.caller.token.claims.exp, 0).ok_or_else(|| Error::internal("a token's expiry is no time"))?
         }
     };
-    Ok(HttpResponse::Ok().json(Session::new(identity, expires_at, auth.now())))
+    Ok(shown(&Session::new(identity, expires_at, auth.now())))
 }
 
 /// How much of a listing.
