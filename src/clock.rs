@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
-use chrono::{Duration, DurationRound as _, Utc};
+use chrono::{Duration, Utc};
 
 use crate::domain::Time;
 
@@ -22,7 +22,7 @@ impl Clock {
     #[expect(clippy::disallowed_methods, reason = "this is the place that the rule leads to")]
     pub fn now(&self) -> Time {
         let now = Utc::now() + Duration::seconds(self.offset_seconds.load(Ordering::Relaxed));
-        now.duration_trunc(Duration::microseconds(1)).unwrap_or(now)
+        now - Duration::nanoseconds(i64::from(now.timestamp_subsec_nanos() % 1000))
     }
 
     /// Moves this clock and its clones ahead.

@@ -32,7 +32,7 @@ macro_rules! id {
             /// one spelling only.
             pub fn parse(text: &str) -> Option<Self> {
                 let id = Uuid::try_parse(text).ok()?;
-                (id.hyphenated().to_string() == text).then_some(Self(id))
+                (id.hyphenated().encode_lower(&mut Uuid::encode_buffer()) == text).then_some(Self(id))
             }
         }
 

@@ -1,7 +1,6 @@
 //! Ids in paths. In bodies and queries an id reads itself.
 
 use std::future::{Ready, ready};
-use std::marker::PhantomData;
 
 use actix_web::dev::Payload;
 use actix_web::{FromRequest, HttpRequest};
@@ -24,11 +23,8 @@ macro_rules! wire_ids {
 }
 wire_ids!(UserId, ArticleId, SessionId, EntryId, ClientId);
 
-/// The parameter `{id}` of the path, not looked at yet.
-pub struct PathId<Id> {
-    text: String,
-    of: PhantomData<fn() -> Id>,
-}
+/// The parameter `{id}` of the path, of which nothing is told yet.
+pub struct PathId<Id>(Option<Id>);
 
 impl<Id: WireId> PathId<Id> {
     /// The id.
@@ -36,7 +32,7 @@ impl<Id: WireId> PathId<Id> {
     /// # Errors
     /// 404 `not_found` for what is no id: nothing can have it.
     pub fn parse(self) -> Result<Id> {
-        Id::from_wire(&self.text).ok_or_else(|| Error::not_found().into())
+        self.0.ok_or_else(|| Error::not_found().into())
     }
 }
 
@@ -45,7 +41,6 @@ impl<Id: WireId> FromRequest for PathId<Id> {
     type Future = Ready<Result<Self, Self::Error>>;
 
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
-        let text = request.match_info().get("id").unwrap_or_default().to_owned();
-        ready(Ok(Self { text, of: PhantomData }))
+        ready(Ok(Self(request.match_info().get("id").and_then(Id::from_wire))))
     }
 }
