@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use crate::office::{Office, PASSWORD, Setup};
 use crate::open_loop;
 use crate::postgres::Place;
-use crate::report::{Found, Report, figure};
+use crate::report::{Beside, Found, Report, figure};
 
 /// Enough to keep every hashing thread busy, and fewer than may wait for one.
 const CLIENTS: usize = 16;
@@ -27,11 +27,11 @@ pub fn measure(report: &Report, place: Place<'_>) {
     if !report.is_chosen(&name) {
         return;
     }
-    let (time, cores) = (time(report), std::thread::available_parallelism().map_or(1, usize::from));
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
     // All cores may hash, as they do without Actas.
     let office = Office::open(place, setup(vec![("ACTAS_HASHING_THREADS", cores.to_string())]));
-    let found = log_in(&office, &over_after(time));
-    report.row(&name, CLIENTS, found, Some(("bcrypt alone, as many threads", bcrypt(cores, time))));
+    let beside: Beside<'_> = ("bcrypt alone, as many threads", Box::new(|seconds| bcrypt(cores, time(seconds))));
+    report.compare(&name, CLIENTS, |seconds| log_in(&office, &over_after(time(seconds))), vec![beside]);
     report.remember(&name, &office);
 }
 
@@ -41,9 +41,9 @@ pub fn measure_reads(report: &Report, place: Place<'_>) {
     if !report.is_chosen(&name) {
         return;
     }
-    let (time, cores) = (time(report), std::thread::available_parallelism().map_or(1, usize::from));
+    let (time, cores) = (time(report.options.seconds), std::thread::available_parallelism().map_or(1, usize::from));
     let office = Office::open(place, setup(Vec::new()));
-    let alone = bcrypt(cores, time);
+    let before = bcrypt(cores, time / 2);
     let quiet = open_loop::read(&office, READS, time);
     let is_over = AtomicBool::new(false);
     let (busy, logins) = std::thread::scope(|scope| {
@@ -54,6 +54,7 @@ pub fn measure_reads(report: &Report, place: Place<'_>) {
         is_over.store(true, Ordering::Relaxed);
         (busy, logins.join().unwrap())
     });
+    let alone = f64::midpoint(before, bcrypt(cores, time / 2));
     let cells = [
         format!("{:.2} | {:.2}", quiet.p50_ms, quiet.p99_ms),
         format!("{:.2} | {:.2} | {}", busy.p50_ms, busy.p99_ms, figure(busy.p99_ms / quiet.p99_ms)),
@@ -64,8 +65,8 @@ pub fn measure_reads(report: &Report, place: Place<'_>) {
 }
 
 /// A login takes a quarter of a second, so a short time would hold few of them.
-fn time(report: &Report) -> Duration {
-    Duration::from_secs(report.options.seconds * 2)
+fn time(seconds: u64) -> Duration {
+    Duration::from_secs(seconds * 2)
 }
 
 /// Few people, because their passwords have to be hashed, too.

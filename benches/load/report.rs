@@ -13,6 +13,9 @@ pub struct Found {
     pub p99_ms: f64,
 }
 
+/// What stands beside a row: what it is called, and how many of it there are in a second, measured for so many.
+pub type Beside<'a> = (&'static str, Box<dyn FnMut(u64) -> f64 + 'a>);
+
 /// What the command line says.
 #[derive(Debug)]
 pub struct Options {
@@ -75,11 +78,25 @@ impl Report {
         println!("{line}");
     }
 
-    /// Prints one row, and what stands beside it.
-    pub fn row(&self, name: &str, clients: usize, found: Found, beside: Option<(&str, f64)>) {
-        let Found { rate, p50_ms, p99_ms } = found;
-        let beside = beside.map_or("| |".to_owned(), |(what, other)| format!("{what} | {} | {}", figure(other), figure(rate / other)));
-        self.line(REQUESTS, &format!("| {name} | {clients} | {} | {p50_ms:.2} | {p99_ms:.2} | {beside} |", figure(rate)));
+    /// Measures one row and prints it, once for everything that stands beside it. That is measured half before and half after, because a machine that other
+    /// things use too is not the same a minute later.
+    pub fn compare(&self, name: &str, clients: usize, measure: impl FnOnce(u64) -> Found, mut beside: Vec<Beside<'_>>) {
+        let half = self.options.seconds.div_ceil(2);
+        let before: Vec<f64> = beside.iter_mut().map(|(_, measure)| measure(half)).collect();
+        let Found { rate, p50_ms, p99_ms } = measure(self.options.seconds);
+        for ((what, measure), before) in beside.iter_mut().zip(before) {
+            let other = f64::midpoint(before, measure(half));
+            let cells = [
+                name,
+                &clients.to_string(),
+                &figure(rate),
+                &format!("{p50_ms:.2} | {p99_ms:.2}"),
+                what,
+                &figure(other),
+                &figure(rate / other),
+            ];
+            self.line(REQUESTS, &format!("| {} |", cells.join(" | ")));
+        }
     }
 
     /// Looks at the server's memory, after what is called `name`.

@@ -6,7 +6,7 @@ use crate::bare::Bare;
 use crate::commits::Commits;
 use crate::office::{Office, PEOPLE, Setup};
 use crate::postgres::{CHANGE_ARTICLE, Place, SELECT_ARTICLE, SELECT_SESSION};
-use crate::report::Report;
+use crate::report::{Beside, Report};
 use crate::wrk::{Call, load, round_trips};
 
 const CLIENTS: usize = 32;
@@ -35,22 +35,21 @@ pub fn measure(report: &Report, place: Place<'_>) {
 }
 
 fn read<'a>(report: &Report, place: Place<'_>, office: &'a Office, name: &str, select: &str, path: impl Fn(usize) -> &'a str) {
-    let seconds = report.options.seconds;
     let calls =
         |clients: usize| -> Vec<Call> { (0..clients).map(|number| Call::get(path(number), &office.people[number].token)).collect() };
     let bare = Bare::start(&[("", &office.ask(&calls(1)[0]))]);
     for clients in [1, CLIENTS] {
-        let found = load(&office.url, clients, &calls(clients), seconds);
-        report.row(name, clients, found, Some(("bare actix-web", load(&bare.url, clients, &calls(clients), seconds).rate)));
+        let calls = calls(clients);
+        let mut beside: Vec<Beside<'_>> = vec![("bare actix-web", Box::new(|seconds| load(&bare.url, clients, &calls, seconds).rate))];
         if let Place::Postgres(postgres) = place {
-            report.row(name, clients, found, Some(("pgbench, its last select", postgres.pgbench(office, select, clients, seconds))));
+            beside.push(("pgbench, its last select", Box::new(move |seconds| postgres.pgbench(office, select, clients, seconds))));
         }
+        report.compare(name, clients, |seconds| load(&office.url, clients, &calls, seconds), beside);
     }
     report.remember(name, office);
 }
 
 fn change(report: &Report, place: Place<'_>, office: &Office, name: &str) {
-    let seconds = report.options.seconds;
     let acting = office.act(PEOPLE);
     let version = || office.get(&office.people[0].article, &acting[0])["version"].as_i64().unwrap();
     let mut commits = matches!(place, Place::Sqlite).then(Commits::prepare);
@@ -65,19 +64,19 @@ fn change(report: &Report, place: Place<'_>, office: &Office, name: &str) {
         };
         let calls: Vec<Call> = (0..clients * 8).map(call).collect();
         let before = version();
-        let found = load(&office.url, clients, &calls, seconds);
-        assert!(version() > before, "nothing was changed");
-        let beside = match (place, &mut commits) {
-            (Place::Postgres(postgres), _) => ("pgbench, its transaction", postgres.pgbench(office, CHANGE_ARTICLE, clients, seconds)),
-            (Place::Sqlite, commits) => ("one durable commit per mutation", commits.as_mut().unwrap().rate(seconds)),
+        let beside: Beside<'_> = match (place, &mut commits) {
+            (Place::Postgres(postgres), _) => {
+                ("pgbench, its transaction", Box::new(move |seconds| postgres.pgbench(office, CHANGE_ARTICLE, clients, seconds)))
+            }
+            (Place::Sqlite, commits) => ("one durable commit per mutation", Box::new(|seconds| commits.as_mut().unwrap().rate(seconds))),
         };
-        report.row(name, clients, found, Some(beside));
+        report.compare(name, clients, |seconds| load(&office.url, clients, &calls, seconds), vec![beside]);
+        assert!(version() > before, "nothing was changed");
     }
     report.remember(name, office);
 }
 
 fn act_and_leave(report: &Report, office: &Office, name: &str) {
-    let seconds = report.options.seconds;
     let starts = office.starts(PEOPLE);
     let originals: Vec<String> = office.people.iter().map(|person| person.admin.clone()).collect();
     // Once one after the other, to see whose token comes back.
@@ -89,12 +88,13 @@ fn act_and_leave(report: &Report, office: &Office, name: &str) {
 
     let bare = Bare::start(&[("/impersonate", &begun), ("/logout", &left)]);
     for clients in [1, CLIENTS] {
-        round_trips(&office.url, clients, &starts, &originals, 1);
-        let found = round_trips(&office.url, clients, &starts, &originals, seconds).found;
         // The same requests, half of each.
         let logout = |start: Call| [Call::post("/v1/auth/logout", &start.token, "{}".to_owned()), start];
         let calls: Vec<Call> = office.starts(clients).into_iter().flat_map(logout).collect();
-        report.row(name, clients, found, Some(("bare actix-web", load(&bare.url, clients, &calls, seconds).rate)));
+        let beside: Beside<'_> = ("bare actix-web", Box::new(|seconds| load(&bare.url, clients, &calls, seconds).rate));
+        let trips = |seconds: u64| round_trips(&office.url, clients, &starts, &originals, seconds).found;
+        trips(1);
+        report.compare(name, clients, trips, vec![beside]);
     }
     report.remember(name, office);
 }
