@@ -60,7 +60,7 @@ pub struct Postgres {
     programs: PathBuf,
     port: u16,
     databases: Cell<usize>,
-    _program: Program,
+    program: Program,
     _directory: TempDir,
 }
 
@@ -107,7 +107,7 @@ impl Postgres {
             server.args(["-c", setting]);
         }
         let program = Program(server.spawn().unwrap());
-        let postgres = Self { programs, port, databases: Cell::new(0), _program: program, _directory: directory };
+        let postgres = Self { programs, port, databases: Cell::new(0), program, _directory: directory };
         let patience = Instant::now();
         while !postgres.client("pg_isready", &[]).output().unwrap().status.success() {
             assert!(patience.elapsed() < Duration::from_secs(30), "Postgres did not start");
@@ -137,6 +137,14 @@ impl Postgres {
         let told = told(self.client("pgbench", &arguments).arg(file.path()).arg(&office.database.name));
         let rate = told.lines().find_map(|line| line.strip_prefix("tps = ")).and_then(|rest| rest.split(' ').next()?.parse().ok());
         rate.unwrap_or_else(|| panic!("pgbench: {told}"))
+    }
+}
+
+impl Drop for Postgres {
+    /// Lets it end by itself, at once and without saving anything: killed outright it would leave processes and shared memory behind.
+    fn drop(&mut self) {
+        let _ = Command::new("kill").args(["-QUIT", &self.program.0.id().to_string()]).status();
+        let _ = self.program.0.wait();
     }
 }
 
