@@ -94,7 +94,7 @@ fn act_and_leave(report: &Report, office: &Office, name: &str) {
         let beside: Beside<'_> = ("bare actix-web", Box::new(|seconds| load(&bare.url, clients, &calls, seconds).rate));
         let trips = |seconds: u64| round_trips(&office.url, clients, &starts, &originals, seconds).found;
         trips(1);
-        report.compare(name, clients, trips, vec![beside]);
+        report.compare(&format!("{name} (times of one request)"), clients, trips, vec![beside]);
     }
     report.remember(name, office);
 }

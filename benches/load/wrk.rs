@@ -57,7 +57,7 @@ end
 fn run(url: &str, clients: usize, script: &str, seconds: u64) -> Vec<f64> {
     let mut file = tempfile::NamedTempFile::new().unwrap();
     file.write_all(script.as_bytes()).unwrap();
-    let arguments = ["-t1", &format!("-c{clients}"), &format!("-d{seconds}s"), "-s"];
+    let arguments = ["-t1", &format!("-c{clients}"), &format!("-d{seconds}s"), "--timeout", "60s", "-s"];
     let told = told(Command::new("wrk").args(arguments).arg(file.path()).arg(url));
     let line = told.lines().find_map(|line| line.strip_prefix("FOUND ")).unwrap_or_else(|| panic!("wrk: {told}"));
     let numbers: Vec<f64> = line.split(' ').map(|number| number.parse().unwrap()).collect();
