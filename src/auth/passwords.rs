@@ -4,6 +4,9 @@
 //! every other request, and an unbounded queue would let it grow for ever: so there is a fixed number of threads, a bounded
 //! queue in front of them, and beyond it a refusal at once.
 //!
+//! Those threads are of low priority, so that hashing takes what else nobody needs: with a core to themselves they lose nothing, and without one a read doesn't
+//! wait for a hash.
+//!
 //! **Time tells nothing.** A failed verification costs what one hash of the configured cost does, whether there is such a user
 //! or not, and whatever the cost of the user's stored hash: what a cheaper hash leaves over is spent (`remaining_costs`).
 
@@ -104,7 +107,10 @@ impl Passwords {
         let shared = Arc::new(Shared { queued: AtomicUsize::new(0), running: AtomicUsize::new(0), ceiling: AtomicU32::new(cost) });
         for number in 0..threads.max(1) {
             let (waiting, shared) = (Arc::clone(&waiting), Arc::clone(&shared));
-            std::thread::Builder::new().name(format!("password-{number}")).spawn(move || run_jobs(&waiting, &shared))?;
+            std::thread::Builder::new().name(format!("password-{number}")).spawn(move || {
+                step_back();
+                run_jobs(&waiting, &shared);
+            })?;
         }
         Ok(Self { jobs, shared, cost })
     }
@@ -160,6 +166,18 @@ impl Passwords {
             }
         })?;
         Ok(answer)
+    }
+}
+
+/// How far the threads step back behind the others, from 0 to 19: a busy one gets a tenth of what another one gets beside it.
+#[cfg(target_os = "linux")]
+const NICENESS: i32 = 10;
+
+/// Lowers the calling thread's priority. Elsewhere than on Linux the system knows priorities of whole processes only.
+fn step_back() {
+    #[cfg(target_os = "linux")]
+    if let Err(error) = rustix::process::setpriority_process(None, NICENESS) {
+        tracing::warn!(%error, "the threads that hash passwords have the priority of all others");
     }
 }
 
@@ -232,6 +250,16 @@ mod tests {
 
     fn verify(pool: &Passwords, text: &str, hash: &PasswordHash) -> Verdict {
         block_on(pool.verify(text.to_owned(), Some(hash.clone()))).unwrap()
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn who_hashes_steps_back_behind_the_others() {
+        let niceness = || rustix::process::getpriority_process(None).unwrap();
+        let ours = niceness();
+        let pool = Passwords::new(4, 1, 1).unwrap();
+        let theirs = block_on(pool.run(niceness)).unwrap();
+        assert_eq!((theirs, niceness()), (NICENESS, ours));
     }
 
     /// Keeps the pool's only thread busy until the returned sender is used or dropped.

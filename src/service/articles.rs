@@ -1,5 +1,7 @@
 //! Articles and the steps of their workflow.
 
+use std::sync::Arc;
+
 use super::gate::{Caller, Tx};
 use super::office::Office;
 use crate::domain::article::{Article, ArticleAction, ArticleChange, ArticleStatus, WorkflowStep};
@@ -50,7 +52,7 @@ impl Office {
     pub async fn article(&self, caller: &Caller, id: ArticleId) -> Result<Article> {
         let article = self.db.article(id).await?.ok_or_else(Error::not_found)?;
         require_visible(&caller.ctx, &article)?;
-        Ok(article)
+        Ok(Arc::unwrap_or_clone(article))
     }
 }
 
@@ -141,7 +143,7 @@ impl Office {
     ) -> Result<Option<Article>> {
         let Some(ground) = caller.standing_ground(&self.db) else { return Ok(None) };
         let Some(before) = self.db.article(id).await? else { return Ok(None) };
-        let Ok(Edited::As(after, entry)) = edited(&caller.ctx, before, change, precondition) else { return Ok(None) };
+        let Ok(Edited::As(after, entry)) = edited(&caller.ctx, Arc::unwrap_or_clone(before), change, precondition) else { return Ok(None) };
         let is_saved = self.db.save_article(ground, &after, &entry).await?;
         Ok(is_saved.then_some(*after))
     }

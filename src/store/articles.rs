@@ -1,13 +1,14 @@
 //! The articles' rows.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use chrono::NaiveDateTime;
 use diesel::prelude::*;
+use diesel::sql_types::{BigInt, Nullable, Text, Timestamp};
 
 use super::columns::{self, NameRow, octet_length, required};
 use super::conn::{Conn, Lock};
-use super::db::Db;
 use super::entries;
 use super::error::OrDomain as _;
 use super::schema::{articles, users};
@@ -109,17 +110,18 @@ pub fn insert(conn: &mut Conn, article: &Article, entry: &NewEntry) -> Result<()
 /// 412 where the row has another version by now.
 pub fn update(conn: &mut Conn, article: &Article, entry: &NewEntry) -> Result<()> {
     entries::append(conn, entry)?;
-    let row = articles::table.filter(articles::id.eq(article.id.to_string())).filter(articles::version.eq(article.version - 1));
-    let changed = kept!(diesel::update(row).set((
-        articles::title.eq(article.title.as_str()),
-        articles::abstract_.eq(article.r#abstract.as_str()),
-        articles::body.eq(article.body.as_str()),
-        articles::search.eq(search_text(article)),
-        articles::status.eq(article.status.as_str()),
-        articles::editor_id.eq(editor_id(article)),
-        articles::version.eq(article.version),
-        articles::updated_at.eq(article.updated_at.naive_utc()),
-    )));
+    let changed = kept!(
+        "UPDATE articles SET title = ", Text => article.title.as_str(),
+        ", abstract = ", Text => article.r#abstract.as_str(),
+        ", body = ", Text => article.body.as_str(),
+        ", search = ", Text => search_text(article),
+        ", status = ", Text => article.status.as_str(),
+        ", editor_id = ", Nullable<Text> => editor_id(article),
+        ", version = ", BigInt => article.version,
+        ", updated_at = ", Timestamp => article.updated_at.naive_utc(),
+        " WHERE id = ", Text => article.id.to_string(),
+        " AND version = ", BigInt => article.version - 1, "",
+    );
     require_one(on_either!(conn, conn => changed.execute(conn)).or_domain()?)
 }
 
@@ -158,25 +160,12 @@ pub fn find(conn: &mut Conn, id: ArticleId, lock: Lock) -> Result<Option<Article
 }
 
 /// The articles with these ids, each or nothing, in one select. Not locked.
-pub(super) fn find_many(conn: &mut Conn, ids: &[ArticleId]) -> Result<Vec<Option<Article>>> {
+pub(super) fn find_many(conn: &mut Conn, ids: &[ArticleId]) -> Result<Vec<Option<Arc<Article>>>> {
     let rows = select_articles!().filter(articles::id.eq_any(ids.iter().map(ToString::to_string).collect::<Vec<_>>()));
     let rows: Vec<Row> = on_either!(conn, conn => rows.load(conn)).or_domain()?;
-    let found = rows.into_iter().map(|row| row.into_article().map(|article| (article.id, article)));
-    let found: HashMap<ArticleId, Article> = found.collect::<Result<_>>()?;
+    let found = rows.into_iter().map(|row| row.into_article().map(|article| (article.id, Arc::new(article))));
+    let found: HashMap<ArticleId, Arc<Article>> = found.collect::<Result<_>>()?;
     Ok(ids.iter().map(|id| found.get(id).cloned()).collect())
-}
-
-impl Db {
-    /// The article with this id.
-    ///
-    /// # Errors
-    /// 503 where the database can't be asked in time.
-    pub async fn article(&self, id: ArticleId) -> Result<Option<Article>> {
-        match self.lookups() {
-            Some(lookups) => lookups.articles.ask(self, id, self.patience()).await,
-            None => self.glance(move |conn| find(conn, id, Lock::None)).await,
-        }
-    }
 }
 
 /// Which articles a listing shows. All given conditions must hold.

@@ -46,24 +46,21 @@ impl Db {
         let (article, entry) = (article.clone(), written(entry)?);
         self.at_once(move |conn| {
             let saving = kept!(
-                diesel::sql_query(
-                    "SELECT actas_save_article($1, $2, $3, $4, $5, $6::json, $7, $8, $9, $10, $11, $12, $13, $14, $15) AS done"
-                )
-                .bind::<Text, _>(ground.session.to_string())
-                .bind::<Text, _>(ground.kid)
-                .bind::<BigInt, _>(ground.subject_version)
-                .bind::<Nullable<BigInt>, _>(ground.actor_version)
-                .bind::<Nullable<BigInt>, _>(ground.policy_version)
-                .bind::<Text, _>(entry)
-                .bind::<Text, _>(article.id.to_string())
-                .bind::<BigInt, _>(article.version)
-                .bind::<Text, _>(article.title.as_str())
-                .bind::<Text, _>(article.r#abstract.as_str())
-                .bind::<Text, _>(article.body.as_str())
-                .bind::<Text, _>(search_text(&article))
-                .bind::<Text, _>(article.status.as_str())
-                .bind::<Nullable<Text>, _>(editor_id(&article))
-                .bind::<Timestamp, _>(article.updated_at.naive_utc())
+                "SELECT actas_save_article(", Text => ground.session.to_string(),
+                ", ", Text => ground.kid,
+                ", ", BigInt => ground.subject_version,
+                ", ", Nullable<BigInt> => ground.actor_version,
+                ", ", Nullable<BigInt> => ground.policy_version,
+                ", ", Text => entry,
+                "::json, ", Text => article.id.to_string(),
+                ", ", BigInt => article.version,
+                ", ", Text => article.title.as_str(),
+                ", ", Text => article.r#abstract.as_str(),
+                ", ", Text => article.body.as_str(),
+                ", ", Text => search_text(&article),
+                ", ", Text => article.status.as_str(),
+                ", ", Nullable<Text> => editor_id(&article),
+                ", ", Timestamp => article.updated_at.naive_utc(), ") AS done",
             );
             let done: Done = saving.get_result(conn).or_domain()?;
             Ok(done.done)
@@ -110,18 +107,17 @@ impl Db {
         let (subject, subject_version, entry) = (subject.id, subject.version, written(entry)?);
         self.at_once(move |conn| {
             let starting = kept!(
-                diesel::sql_query("SELECT actas_start($1, $2, $3, $4, $5, $6::json, $7, $8, $9::json, $10::json, $11) AS kid")
-                    .bind::<Text, _>(ground.session.to_string())
-                    .bind::<Text, _>(ground.kid)
-                    .bind::<BigInt, _>(ground.subject_version)
-                    .bind::<Nullable<BigInt>, _>(ground.actor_version)
-                    .bind::<Nullable<BigInt>, _>(ground.policy_version)
-                    .bind::<Text, _>(entry)
-                    .bind::<Text, _>(subject.to_string())
-                    .bind::<BigInt, _>(subject_version)
-                    .bind::<Text, _>(row.to_string())
-                    .bind::<Text, _>(way.to_string())
-                    .bind::<Text, _>(algorithm)
+                "SELECT actas_start(", Text => ground.session.to_string(),
+                ", ", Text => ground.kid,
+                ", ", BigInt => ground.subject_version,
+                ", ", Nullable<BigInt> => ground.actor_version,
+                ", ", Nullable<BigInt> => ground.policy_version,
+                ", ", Text => entry,
+                "::json, ", Text => subject.to_string(),
+                ", ", BigInt => subject_version,
+                ", ", Text => row.to_string(),
+                "::json, ", Text => way.to_string(),
+                "::json, ", Text => algorithm, ") AS kid",
             );
             let started: Started = starting.get_result(conn).or_domain()?;
             Ok(started.kid)
@@ -137,16 +133,15 @@ impl Db {
         let entry = written(entry)?;
         self.at_once(move |conn| {
             let leaving = kept!(
-                diesel::sql_query("SELECT * FROM actas_leave($1, $2, $3, $4, $5, $6::json, $7, $8, $9)")
-                    .bind::<Text, _>(ground.session.to_string())
-                    .bind::<Text, _>(ground.kid)
-                    .bind::<BigInt, _>(ground.subject_version)
-                    .bind::<Nullable<BigInt>, _>(ground.actor_version)
-                    .bind::<Nullable<BigInt>, _>(ground.policy_version)
-                    .bind::<Text, _>(entry)
-                    .bind::<Timestamp, _>(at.naive_utc())
-                    .bind::<Text, _>(EndCause::Logout.as_str())
-                    .bind::<Text, _>(by.to_string())
+                "SELECT * FROM actas_leave(", Text => ground.session.to_string(),
+                ", ", Text => ground.kid,
+                ", ", BigInt => ground.subject_version,
+                ", ", Nullable<BigInt> => ground.actor_version,
+                ", ", Nullable<BigInt> => ground.policy_version,
+                ", ", Text => entry,
+                "::json, ", Timestamp => at.naive_utc(),
+                ", ", Text => EndCause::Logout.as_str(),
+                ", ", Text => by.to_string(), ")",
             );
             let left: Option<Left> = leaving.get_result(conn).optional().or_domain()?;
             Ok(left.map(Left::into_way_back))

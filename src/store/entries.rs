@@ -1,5 +1,6 @@
 //! The history's rows: appended and read, nothing else.
 
+use std::cell::Cell;
 use std::fmt::Display;
 
 use chrono::{Duration, NaiveDateTime};
@@ -75,28 +76,26 @@ const CLOCK_SKEW: Duration = Duration::minutes(5);
 /// One page of the entries that `filter` lets through, newest first.
 pub fn list(conn: &mut Conn, filter: &HistoryFilter, page: &PageRequest<Seq>) -> Result<Page<Entry>> {
     let mut query = entries::table.into_boxed();
-    if let Some(subject) = filter.subject {
-        query = query.filter(entries::subject_id.eq(subject.to_string()));
+    // One index finds the page, and the rest is looked at row by row. SQLite, which knows nothing of the values, would take the one of all articles rather than the
+    // one of this article; so the first of these that is asked for is found by its index, and the others are kept from it by a text that adds nothing.
+    let is_found = Cell::new(false);
+    macro_rules! narrow {
+        ($column:expr, $value:expr) => {
+            if let Some(value) = $value {
+                query = if is_found.replace(true) { query.filter($column.concat("").eq(value)) } else { query.filter($column.eq(value)) };
+            }
+        };
     }
-    if let Some(actor) = filter.actor {
-        query = query.filter(entries::actor_id.eq(actor.to_string()));
-    }
+    narrow!(entries::resource_id, filter.resource_id.clone());
+    narrow!(entries::impersonation_id, filter.impersonation.map(|id| id.to_string()));
+    narrow!(entries::actor_id, filter.actor.map(|id| id.to_string()));
+    narrow!(entries::subject_id, filter.subject.map(|id| id.to_string()));
+    narrow!(entries::action, filter.action.map(EntryAction::as_str));
+    narrow!(entries::resource_type, filter.resource_type.map(ResourceType::as_str));
     match filter.impersonated {
         Some(true) => query = query.filter(entries::actor_id.is_not_null()),
         Some(false) => query = query.filter(entries::actor_id.is_null()),
         None => {}
-    }
-    if let Some(impersonation) = filter.impersonation {
-        query = query.filter(entries::impersonation_id.eq(impersonation.to_string()));
-    }
-    if let Some(resource_type) = filter.resource_type {
-        query = query.filter(entries::resource_type.eq(resource_type.as_str()));
-    }
-    if let Some(resource_id) = &filter.resource_id {
-        query = query.filter(entries::resource_id.eq(resource_id.clone()));
-    }
-    if let Some(action) = filter.action {
-        query = query.filter(entries::action.eq(action.as_str()));
     }
     // A span of time becomes a span of places first, so that every index that ends in `seq` finds it at once, however long the history is.
     if let Some(from) = filter.from {

@@ -1,9 +1,9 @@
-//! Who is here: sessions as their tokens' bearers find them.
+//! Who is here, and what they look at: sessions as their tokens' bearers find them, and articles.
 //!
 //! On SQLite they are remembered, and what is remembered is as exact as a select would be. Three things see to it:
 //!
 //! - One process serves a file, by one connection that writes. Temporary triggers on that connection tell which rows changed of those that [`find_presented`]
-//!   reads, and after the commit, before anybody is told of it, what was remembered of them is forgotten.
+//!   and [`articles::find`] read, and after the commit, before anybody is told of it, what was remembered of them is forgotten.
 //! - Every commit, by whichever process, changes the head of the WAL index (<https://sqlite.org/walformat.html#the_wal_index_header>). It is looked at whenever
 //!   somebody asks: if it isn't the one of the last commit that was taken note of, nothing that is remembered counts, and the database is asked.
 //! - What a select found is remembered only if nothing was forgotten since before it began.
@@ -16,16 +16,39 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use diesel::connection::SimpleConnection as _;
 use diesel::prelude::*;
 use diesel::sqlite::SqliteConnection;
+use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 
+use super::articles;
 use super::conn::{Conn, Lock};
 use super::db::Db;
 use super::sessions::{Presented, find_presented};
+use crate::domain::article::Article;
 use crate::domain::error::{Error, Result};
-use crate::domain::ids::SessionId;
+use crate::domain::ids::{ArticleId, SessionId};
 
 /// How many sessions are remembered, of about 1 KB each.
 const MOST: usize = 8192;
+
+/// How many articles are remembered, if they are short.
+const MOST_ARTICLES: usize = 4096;
+
+/// How much of articles is remembered.
+const MOST_ARTICLE_BYTES: u64 = 8 * 1024 * 1024;
+
+/// What an article takes besides its texts.
+const ARTICLE_BYTES: usize = 512;
+
+/// How large an article is.
+#[derive(Clone)]
+struct Bytes;
+
+impl Weighter<ArticleId, Arc<Article>> for Bytes {
+    fn weight(&self, _: &ArticleId, article: &Arc<Article>) -> u64 {
+        let texts = article.title.as_str().len() + article.r#abstract.as_str().len() + article.body.as_str().len();
+        (texts + ARTICLE_BYTES) as u64
+    }
+}
 
 /// The first copy of the WAL index's head.
 const HEAD_BYTES: usize = 48;
@@ -37,6 +60,7 @@ pub(super) struct Presence {
     /// The WAL index, a file beside the database.
     index: PathBuf,
     sessions: Cache<SessionId, Arc<Presented>>,
+    articles: Cache<ArticleId, Arc<Article>, Bytes>,
     noted: RwLock<Noted>,
     changes: Arc<Mutex<Changes>>,
 }
@@ -57,6 +81,7 @@ struct Noted {
 #[derive(Default)]
 struct Changes {
     sessions: Vec<String>,
+    articles: Vec<String>,
     /// Own sessions that began or ceased to carry impersonations.
     bases: Vec<String>,
     /// Something that any session may depend on.
@@ -67,34 +92,42 @@ struct Changes {
 #[derive(Debug, Clone, Copy)]
 struct Ticket(u64);
 
-enum Recalled {
-    Known(Arc<Presented>),
+enum Recalled<T> {
+    Known(Arc<T>),
     Unknown(Option<Ticket>),
 }
 
 impl Presence {
     /// For the database in this file.
     pub fn of_file(path: &str) -> Self {
-        Self { index: PathBuf::from(format!("{path}-shm")), sessions: Cache::new(MOST), noted: RwLock::default(), changes: Arc::default() }
+        Self {
+            index: PathBuf::from(format!("{path}-shm")),
+            sessions: Cache::new(MOST),
+            articles: Cache::with_weighter(MOST_ARTICLES, MOST_ARTICLE_BYTES, Bytes),
+            noted: RwLock::default(),
+            changes: Arc::default(),
+        }
     }
 
-    fn recall(&self, id: SessionId, kid: &str) -> Recalled {
+    /// What `get` gets from one of the caches, if that counts.
+    fn recall<T>(&self, get: impl FnOnce() -> Option<Arc<T>>) -> Recalled<T> {
         let noted = self.noted.read().unwrap_or_else(PoisonError::into_inner);
         let head = noted.index.as_ref().and_then(read_head);
         if head.is_none() || head != noted.head {
             return Recalled::Unknown(None);
         }
-        match self.sessions.get(&id).filter(|presented| presented.ground.kid == kid) {
-            Some(presented) => Recalled::Known(presented),
+        match get() {
+            Some(known) => Recalled::Known(known),
             None => Recalled::Unknown(Some(Ticket(noted.generation))),
         }
     }
 
-    fn remember(&self, ticket: Ticket, id: SessionId, presented: &Arc<Presented>) {
+    /// Lets `insert` put something into one of the caches, if nothing was forgotten since the ticket was given.
+    fn remember(&self, ticket: Ticket, insert: impl FnOnce()) {
         // Held to the end, so that nothing is forgotten between the look and the insertion.
         let noted = self.noted.read().unwrap_or_else(PoisonError::into_inner);
         if noted.generation == ticket.0 {
-            self.sessions.insert(id, Arc::clone(presented));
+            insert();
         }
     }
 
@@ -103,7 +136,7 @@ impl Presence {
         let mut noted = self.noted.write().unwrap_or_else(PoisonError::into_inner);
         let generation = noted.generation + 1;
         *noted = Noted { generation, ..Noted::default() };
-        self.sessions.clear();
+        self.clear();
     }
 
     /// Makes the writer's connection tell what it changes, if it doesn't yet. In or outside a transaction.
@@ -130,6 +163,12 @@ impl Presence {
             0
         };
         actas_session_changes_utils::register_nondeterministic_impl(conn, note_session).map_err(Error::internal)?;
+        let changes = Arc::clone(&self.changes);
+        let note_article = move |id: String| {
+            lock(&changes).articles.push(id);
+            0
+        };
+        actas_article_changes_utils::register_nondeterministic_impl(conn, note_article).map_err(Error::internal)?;
         let changes = Arc::clone(&self.changes);
         let note_others = move || {
             lock(&changes).others = true;
@@ -162,6 +201,11 @@ impl Presence {
         }
     }
 
+    fn clear(&self) {
+        self.sessions.clear();
+        self.articles.clear();
+    }
+
     fn note(&self, conn: &mut Conn, changes: Changes) {
         let Conn::Sqlite(conn) = conn else { return };
         let mut noted = self.noted.write().unwrap_or_else(PoisonError::into_inner);
@@ -172,13 +216,16 @@ impl Presence {
             Err(_) => true,
         };
         if changes.others || others {
-            self.sessions.clear();
+            self.clear();
             noted.generation += 1;
-        } else if !changes.sessions.is_empty() {
+        } else if !changes.sessions.is_empty() || !changes.articles.is_empty() {
             noted.generation += 1;
             let parsed = |ids: &[String]| -> Vec<SessionId> { ids.iter().filter_map(|id| SessionId::parse(id)).collect() };
             for id in parsed(&changes.sessions) {
                 self.sessions.remove(&id);
+            }
+            for id in changes.articles.iter().filter_map(|id| ArticleId::parse(id)) {
+                self.articles.remove(&id);
             }
             let bases = parsed(&changes.bases);
             if !bases.is_empty() {
@@ -215,15 +262,21 @@ diesel::define_sql_function! {
     fn actas_session_changes(id: diesel::sql_types::Text, is_basis: diesel::sql_types::Bool) -> diesel::sql_types::Integer;
 }
 diesel::define_sql_function! {
+    /// Told of each article whose row changed.
+    fn actas_article_changes(id: diesel::sql_types::Text) -> diesel::sql_types::Integer;
+}
+diesel::define_sql_function! {
     /// Told that something changed that any session may depend on.
     fn actas_others_change() -> diesel::sql_types::Integer;
 }
 
-/// Every change of a row that [`find_presented`] reads. A session that begins was not remembered before.
+/// Every change of a row that [`find_presented`] and [`articles::find`] read. What begins was not remembered before.
 const WATCH: &str = "
 CREATE TEMP TRIGGER IF NOT EXISTS watch_sessions AFTER UPDATE ON main.sessions
 BEGIN SELECT actas_session_changes(OLD.id, OLD.actor_id IS NULL AND NEW.ended_at IS NOT OLD.ended_at); END;
 CREATE TEMP TRIGGER IF NOT EXISTS watch_sessions_gone AFTER DELETE ON main.sessions BEGIN SELECT actas_others_change(); END;
+CREATE TEMP TRIGGER IF NOT EXISTS watch_articles AFTER UPDATE ON main.articles BEGIN SELECT actas_article_changes(OLD.id); END;
+CREATE TEMP TRIGGER IF NOT EXISTS watch_articles_gone AFTER DELETE ON main.articles BEGIN SELECT actas_article_changes(OLD.id); END;
 CREATE TEMP TRIGGER IF NOT EXISTS watch_users AFTER UPDATE ON main.users BEGIN SELECT actas_others_change(); END;
 CREATE TEMP TRIGGER IF NOT EXISTS watch_keys AFTER UPDATE ON main.keys BEGIN SELECT actas_others_change(); END;
 CREATE TEMP TRIGGER IF NOT EXISTS watch_keys_gone AFTER DELETE ON main.keys BEGIN SELECT actas_others_change(); END;
@@ -240,17 +293,42 @@ impl Db {
         if let Some(lookups) = self.lookups() {
             return lookups.sessions.ask(self, (id, kid.to_owned()), self.patience()).await;
         }
-        let presence = self.presence().cloned();
-        let ticket = match presence.as_ref().map(|presence| presence.recall(id, kid)) {
-            Some(Recalled::Known(presented)) => return Ok(Some(presented)),
+        let kid: Arc<str> = kid.into();
+        let signed = Arc::clone(&kid);
+        let remembered = move |presence: &Presence| presence.sessions.get(&id).filter(|presented| *presented.ground.kid == *signed);
+        let find = move |conn: &mut Conn| find_presented(conn, id, &kid, Lock::None);
+        self.recall_or_find(remembered, find, move |presence, found| presence.sessions.insert(id, found)).await
+    }
+
+    /// The article with this id.
+    ///
+    /// # Errors
+    /// 503 where the database can't be asked in time.
+    pub async fn article(&self, id: ArticleId) -> Result<Option<Arc<Article>>> {
+        if let Some(lookups) = self.lookups() {
+            return lookups.articles.ask(self, id, self.patience()).await;
+        }
+        let find = move |conn: &mut Conn| articles::find(conn, id, Lock::None);
+        self.recall_or_find(move |presence| presence.articles.get(&id), find, move |presence, found| presence.articles.insert(id, found))
+            .await
+    }
+
+    async fn recall_or_find<T: Send + Sync + 'static>(
+        &self,
+        get: impl FnOnce(&Presence) -> Option<Arc<T>>,
+        find: impl FnOnce(&mut Conn) -> Result<Option<T>> + Send + 'static,
+        insert: impl FnOnce(&Presence, Arc<T>) + Send + 'static,
+    ) -> Result<Option<Arc<T>>> {
+        let ticket = match self.presence().map(|presence| presence.recall(|| get(presence))) {
+            Some(Recalled::Known(known)) => return Ok(Some(known)),
             Some(Recalled::Unknown(ticket)) => ticket,
             None => None,
         };
-        let kid = kid.to_owned();
+        let presence = self.presence().cloned();
         self.glance(move |conn| {
-            let found = find_presented(conn, id, &kid, Lock::None)?.map(Arc::new);
+            let found = find(conn)?.map(Arc::new);
             if let (Some(presence), Some(ticket), Some(found)) = (&presence, ticket, &found) {
-                presence.remember(ticket, id, found);
+                presence.remember(ticket, || insert(presence, Arc::clone(found)));
             }
             Ok(found)
         })

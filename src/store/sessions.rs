@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use chrono::NaiveDateTime;
 use diesel::prelude::*;
+use diesel::sql_types::{Nullable, Text, Timestamp};
 
 use super::at_once::Ground;
 use super::columns::{self, NameRow, PrincipalRow, required};
@@ -259,19 +260,21 @@ fn lock_rows(conn: &mut diesel::PgConnection, id: &str, lock: Lock) -> Result<()
 
 /// Ends a session, unless it is over already: `false` then. The entry is written by the caller, before, for those that it found live under lock.
 pub fn end(conn: &mut Conn, id: SessionId, at: Time, cause: EndCause, by: Option<UserId>) -> Result<bool> {
-    let row = sessions::table.filter(sessions::id.eq(id.to_string())).filter(sessions::ended_at.is_null());
-    let ending = kept!(diesel::update(row).set((
-        sessions::ended_at.eq(Some(at.naive_utc())),
-        sessions::end_cause.eq(Some(cause.as_str())),
-        sessions::ended_by_id.eq(by.map(|id| id.to_string())),
-    )));
+    let ending = kept!(
+        "UPDATE sessions SET ended_at = ", Timestamp => at.naive_utc(),
+        ", end_cause = ", Text => cause.as_str(),
+        ", ended_by_id = ", Nullable<Text> => by.map(|id| id.to_string()),
+        " WHERE ended_at IS NULL AND id = ", Text => id.to_string(), "",
+    );
     Ok(on_either!(conn, conn => ending.execute(conn)).or_domain()? == 1)
 }
 
 /// Notes that a session was used. No mutation.
 pub fn touch(conn: &mut Conn, id: SessionId, now: Time) -> Result<()> {
-    let row = sessions::table.filter(sessions::id.eq(id.to_string())).filter(sessions::ended_at.is_null());
-    let touching = kept!(diesel::update(row).set(sessions::last_used_at.eq(now.naive_utc())));
+    let touching = kept!(
+        "UPDATE sessions SET last_used_at = ", Timestamp => now.naive_utc(),
+        " WHERE ended_at IS NULL AND id = ", Text => id.to_string(), "",
+    );
     on_either!(conn, conn => touching.execute(conn)).or_domain()?;
     Ok(())
 }

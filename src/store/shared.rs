@@ -24,7 +24,7 @@ const MOST_AT_ONCE: usize = 64;
 /// The look-ups that nearly every request makes, on Postgres, where each select is a round trip.
 pub(super) struct Lookups {
     pub sessions: Arc<Shared<(SessionId, String), Arc<Presented>>>,
-    pub articles: Arc<Shared<ArticleId, Article>>,
+    pub articles: Arc<Shared<ArticleId, Arc<Article>>>,
     pub users: Arc<Shared<UserId, User>>,
 }
 

@@ -4,6 +4,8 @@ use std::marker::PhantomData;
 
 use diesel::backend::Backend;
 use diesel::query_builder::{AstPass, Query, QueryFragment, QueryId};
+use diesel::serialize::ToSql;
+use diesel::sql_types::{HasSqlType, Untyped};
 use diesel::{QueryResult, RunQueryDsl};
 
 /// Runs one query on whichever connection it is, as that connection's own. Diesel finds the statement by the query's type then; through the two at once it makes
@@ -18,11 +20,13 @@ macro_rules! on_either {
 }
 pub(super) use on_either;
 
-/// The statement of this place in the code, kept prepared. Its text must be the same every time: nothing boxed, no `eq_any`, no `AsChangeset`.
+/// The statement of this place in the code, kept prepared: text, value, text, value, text.
 macro_rules! kept {
-    ($statement:expr) => {{
+    ($text:literal $(, $type:ty => $value:expr, $rest:literal)* $(,)?) => {{
         struct Here;
-        $crate::store::statement::Kept::<_, Here>::new($statement)
+        let statement = $crate::store::statement::Words($text);
+        $( let statement = $crate::store::statement::Bound::<_, $type, _>::new(statement, $value, $rest); )*
+        $crate::store::statement::Kept::<_, Here>::new(statement)
     }};
 }
 pub(super) use kept;
@@ -48,14 +52,48 @@ impl<DB: Backend, S: QueryFragment<DB>, Place> QueryFragment<DB> for Kept<S, Pla
     fn walk_ast<'b>(&'b self, pass: AstPass<'_, 'b, DB>) -> QueryResult<()> {
         self.statement.walk_ast(pass)
     }
-
-    fn is_safe_to_cache_prepared(&self, _: &DB) -> QueryResult<bool> {
-        Ok(true)
-    }
 }
 
-impl<S: Query, Place> Query for Kept<S, Place> {
-    type SqlType = S::SqlType;
+impl<S, Place> Query for Kept<S, Place> {
+    type SqlType = Untyped;
 }
 
 impl<Conn, S, Place> RunQueryDsl<Conn> for Kept<S, Place> {}
+
+/// Text that begins a statement.
+pub(super) struct Words(pub &'static str);
+
+impl<DB: Backend> QueryFragment<DB> for Words {
+    fn walk_ast<'b>(&'b self, mut pass: AstPass<'_, 'b, DB>) -> QueryResult<()> {
+        pass.push_sql(self.0);
+        Ok(())
+    }
+}
+
+/// What comes before, a value, and the text behind it.
+pub(super) struct Bound<Before, Type, Value> {
+    before: Before,
+    value: Value,
+    after: &'static str,
+    of: PhantomData<Type>,
+}
+
+impl<Before, Type, Value> Bound<Before, Type, Value> {
+    pub fn new(before: Before, value: Value, after: &'static str) -> Self {
+        Self { before, value, after, of: PhantomData }
+    }
+}
+
+impl<DB, Before, Type, Value> QueryFragment<DB> for Bound<Before, Type, Value>
+where
+    DB: Backend + HasSqlType<Type>,
+    Before: QueryFragment<DB>,
+    Value: ToSql<Type, DB>,
+{
+    fn walk_ast<'b>(&'b self, mut pass: AstPass<'_, 'b, DB>) -> QueryResult<()> {
+        self.before.walk_ast(pass.reborrow())?;
+        pass.push_bind_param::<Type, Value>(&self.value)?;
+        pass.push_sql(self.after);
+        Ok(())
+    }
+}

@@ -113,6 +113,12 @@ fn who_was_here_before_is_not_asked_for_again(office: &Office) {
     for caller in [&*admin, &author, &acting] {
         assert_eq!(office.statements_of(|| drop(caller.get("/v1/me").expect(200))), 0);
     }
+    let article = new_article(&author);
+    assert_eq!(office.statements_of(|| drop(author.get(&article).expect(200))), 0);
+    author.patch(&article, json!({ "title": "On the tides" })).expect(200);
+    assert_eq!(author.get(&article).expect(200).str("title"), "On the tides");
+    author.delete(&article).expect(204);
+    author.get(&article).problem(404, "not_found");
     // Every way in which it can end is seen at once, although nobody asks.
     admin.delete(&format!("/v1/impersonations/{}", acting.id)).expect(204);
     acting.get("/v1/me").problem(401, "impersonation_ended");
@@ -129,12 +135,27 @@ fn who_was_here_before_is_not_asked_for_again(office: &Office) {
 
 fn what_another_process_writes_is_seen_by_the_next_request(office: &Office) {
     let author = office.author();
-    for _ in 0..20 {
+    let article = new_article(&author);
+    for number in 0..20 {
         let author = author.log_in_again();
         author.get("/v1/me").expect(200);
         let end = "UPDATE sessions SET ended_at = started_at, end_cause = 'logout'";
         office.db_execute(&format!("{end} WHERE id = '{}'", author.session_id)).unwrap();
         author.get("/v1/me").problem(401, "session_ended");
+        // And an article, as a text that nobody of Actas wrote.
+        let author = author.log_in_again();
+        author.get(&article).expect(200);
+        let (id, version) = (article.rsplit('/').next().unwrap(), number + 2);
+        let entry = format!(
+            "INSERT INTO entries (id, occurred_at, origin, action, resource_type, resource_id, resource_version, note, changes) \
+             VALUES ('019aa0f0-0000-7000-8000-0000000000{number:02}', '2026-11-23 10:00:00', 'cli', 'article.updated', 'article', '{id}', {version}, 'by hand', '{{}}')"
+        );
+        office
+            .db_script(&format!(
+                "BEGIN; {entry}; UPDATE articles SET title = 'By hand {number}', version = {version} WHERE id = '{id}'; COMMIT"
+            ))
+            .unwrap();
+        assert_eq!(author.get(&article).expect(200).str("title"), format!("By hand {number}"));
     }
 }
 

@@ -97,3 +97,17 @@ BEGIN
         WITH taken AS (DELETE FROM ways_back AS way WHERE way.impersonation_id = p_session RETURNING way.*)
         SELECT taken.kid, taken.signing_input, taken.challenge, taken.expires_at FROM (SELECT 1) AS one LEFT JOIN taken ON true;
 END $$;
+
+-- As it was, but for the sequence, which is named: to look for its name took longer than all the rest.
+CREATE OR REPLACE FUNCTION actas_check_entry() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF NEW.resource_version IS NOT NULL AND NEW.resource_version
+        <> 1 + COALESCE((SELECT MAX(resource_version) FROM entries WHERE resource_id = NEW.resource_id), 0) THEN
+        RAISE EXCEPTION 'actas: an entry must carry the version after the last one' USING ERRCODE = 'integrity_constraint_violation';
+    END IF;
+    -- OVERRIDING SYSTEM VALUE would put an entry where it likes.
+    IF NEW.seq <> currval('entries_seq_seq') THEN
+        RAISE EXCEPTION 'actas: an entry must come after the last one' USING ERRCODE = 'integrity_constraint_violation';
+    END IF;
+    RETURN NEW;
+END $$;
