@@ -217,8 +217,8 @@ impl Office {
         let policy = match self.policies.known_at(found.ground.policy_version) {
             Some(policy) => policy,
             None => {
-                let (policies, version) = (Arc::clone(&self.policies), found.ground.policy_version);
-                self.db.read(move |conn| policies.at(conn, version)).await?
+                let policies = Arc::clone(&self.policies);
+                self.db.read(move |conn| policies.learn(conn)).await?
             }
         };
         let mut holder = user_holder(token, Arc::clone(&found.session), None, policy)?;

@@ -97,14 +97,14 @@ impl Office {
         let by = By::Request(Box::new(identity(Arc::clone(&session), None, Arc::clone(&policy))));
         let ctx = Ctx { by, now, request_id: request_id.map(str::to_owned) };
         let entry = NewEntry::impersonation_ended(&ctx, id, EndCause::Logout);
+        // Before anything is done: what can't be found afterwards would be lost.
+        let Ok(Some(original)) = self.db.present(original, &token.kid).await else { return Ok(None) };
         let Some(way) = self.db.leave_impersonation(ground, now, acting.actor.id(), &entry).await? else { return Ok(None) };
         (self.observer)(&Event::ImpersonationEnded(EndCause::Logout));
         let way = match way_out(acting, true, EndCause::Logout, &policy, way, verifier, now) {
             Ok(way) => way,
             Err(error) => return Ok(Some(Outcome::Refused(error))),
         };
-        let original = self.db.present(original, &token.kid).await?;
-        let original = original.ok_or_else(|| Error::internal("an impersonation lacks its original session"))?;
         Ok(Some(Outcome::WayBack(way, Arc::clone(&original.session))))
     }
 

@@ -51,8 +51,13 @@ impl Policies {
 
     /// The policy as it is now, read anew; locked as asked.
     pub(super) fn read(&self, conn: &mut Conn, lock: Lock) -> Result<Arc<Policy>> {
-        let Some(stored) = policies::find(conn, lock)? else { return Ok(self.known()) };
-        let policy = Arc::new(Policy::of(stored, &self.pins));
+        let stored = policies::find(conn, lock)?;
+        Ok(stored.map_or_else(|| self.known(), |stored| Arc::new(Policy::of(stored, &self.pins))))
+    }
+
+    /// As [`Policies::read`], to be known from now on. Never inside a write, which may see what is not committed, its own or that of others who share the commit.
+    pub(super) fn learn(&self, conn: &mut Conn) -> Result<Arc<Policy>> {
+        let policy = self.read(conn, Lock::None)?;
         let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
         if policy.version > known.version {
             *known = Arc::clone(&policy);

@@ -12,6 +12,7 @@ use super::conn::{Conn, Lock};
 use super::entries;
 use super::error::OrDomain as _;
 use super::schema::{articles, users};
+use super::shared::Found;
 use super::statement::{kept, on_either};
 use crate::domain::article::{Article, ArticleStatus};
 use crate::domain::error::{Code, Error, Result};
@@ -160,12 +161,12 @@ pub fn find(conn: &mut Conn, id: ArticleId, lock: Lock) -> Result<Option<Article
 }
 
 /// The articles with these ids, each or nothing, in one select. Not locked.
-pub(super) fn find_many(conn: &mut Conn, ids: &[ArticleId]) -> Result<Vec<Option<Arc<Article>>>> {
+pub(super) fn find_many(conn: &mut Conn, ids: &[ArticleId]) -> Result<Vec<Found<Arc<Article>>>> {
     let rows = select_articles!().filter(articles::id.eq_any(ids.iter().map(ToString::to_string).collect::<Vec<_>>()));
     let rows: Vec<Row> = on_either!(conn, conn => rows.load(conn)).or_domain()?;
-    let found = rows.into_iter().map(|row| row.into_article().map(|article| (article.id, Arc::new(article))));
-    let found: HashMap<ArticleId, Arc<Article>> = found.collect::<Result<_>>()?;
-    Ok(ids.iter().map(|id| found.get(id).cloned()).collect())
+    let found: HashMap<String, Result<Arc<Article>>> =
+        rows.into_iter().map(|row| (row.id.clone(), row.into_article().map(Arc::new))).collect();
+    Ok(ids.iter().map(|id| found.get(&id.to_string()).cloned().transpose()).collect())
 }
 
 /// Which articles a listing shows. All given conditions must hold.

@@ -149,14 +149,17 @@ impl Db {
         .await
     }
 
-    /// Runs one statement that is a transaction by itself.
-    async fn at_once<T: Send + 'static>(&self, work: impl FnOnce(&mut PgConnection) -> Result<T> + Send + 'static) -> Result<T> {
+    /// Runs one statement that is a transaction by itself. One that lost a race has done nothing.
+    async fn at_once<T: Default + Send + 'static>(&self, work: impl FnOnce(&mut PgConnection) -> Result<T> + Send + 'static) -> Result<T> {
         let permit = self.enter().await?;
         let db = self.clone();
         run(move || {
             let _permit = permit;
             match &mut *db.lend()? {
-                Conn::Postgres(conn) => work(conn),
+                Conn::Postgres(conn) => match work(conn) {
+                    Err(error) if error.is_transient() => Ok(T::default()),
+                    done => done,
+                },
                 Conn::Sqlite(_) => Err(Error::internal("SQLite knows no such statement")),
             }
         })

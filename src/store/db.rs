@@ -37,7 +37,7 @@ struct Inner {
     readers: Lane,
     /// SQLite has one writer, and its callers queue for it in order; on Postgres whoever writes takes a connection.
     writer: Option<Writer>,
-    /// Where this process serves an SQLite file.
+    /// Where this process serves an SQLite file. Dropped after the connections, whose locks would go with it.
     presence: Option<Arc<Presence>>,
     /// On Postgres.
     lookups: Option<Lookups>,

@@ -9,7 +9,7 @@
 //! - What a select found is remembered only if nothing was forgotten since before it began.
 
 use std::fs::File;
-use std::os::unix::fs::FileExt as _;
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
@@ -57,8 +57,8 @@ type Head = [u8; HEAD_BYTES];
 
 /// The sessions that are remembered.
 pub(super) struct Presence {
-    /// The WAL index, a file beside the database.
-    index: PathBuf,
+    /// The database's file.
+    file: PathBuf,
     sessions: Cache<SessionId, Arc<Presented>>,
     articles: Cache<ArticleId, Arc<Article>, Bytes>,
     noted: RwLock<Noted>,
@@ -68,8 +68,12 @@ pub(super) struct Presence {
 /// The state of the database up to which changes were taken note of.
 #[derive(Default)]
 struct Noted {
-    /// Nothing before the writer is connected.
+    /// The WAL index, once it was found. **It stays open** as long as the database is: a process that closes a file loses all the locks that it has on it (POSIX),
+    /// and SQLite's locks are on this one (<https://sqlite.org/howtocorrupt.html>, section 2.2).
     index: Option<File>,
+    /// Whether the writer's connection tells what it changes.
+    is_attended: bool,
+    /// Nothing where nothing that is remembered counts.
     head: Option<Head>,
     /// What `PRAGMA data_version` said: another number if another connection changed anything.
     data_version: i64,
@@ -101,7 +105,7 @@ impl Presence {
     /// For the database in this file.
     pub fn of_file(path: &str) -> Self {
         Self {
-            index: PathBuf::from(format!("{path}-shm")),
+            file: PathBuf::from(path),
             sessions: Cache::new(MOST),
             articles: Cache::with_weighter(MOST_ARTICLES, MOST_ARTICLE_BYTES, Bytes),
             noted: RwLock::default(),
@@ -134,14 +138,15 @@ impl Presence {
     /// Forgets everything, until [`Presence::attend`] has seen the writer's connection.
     pub fn forget(&self) {
         let mut noted = self.noted.write().unwrap_or_else(PoisonError::into_inner);
-        let generation = noted.generation + 1;
-        *noted = Noted { generation, ..Noted::default() };
+        noted.is_attended = false;
+        noted.head = None;
+        noted.generation += 1;
         self.clear();
     }
 
     /// Makes the writer's connection tell what it changes, if it doesn't yet. In or outside a transaction.
     pub fn attend(&self, conn: &mut Conn) {
-        if self.noted.read().unwrap_or_else(PoisonError::into_inner).index.is_some() {
+        if self.noted.read().unwrap_or_else(PoisonError::into_inner).is_attended {
             return;
         }
         let Conn::Sqlite(conn) = conn else { return };
@@ -177,10 +182,31 @@ impl Presence {
         actas_others_change_utils::register_nondeterministic_impl(conn, note_others).map_err(Error::internal)?;
         conn.batch_execute(WATCH).map_err(Error::internal)?;
         let data_version = data_version(conn)?;
-        let index = File::open(&self.index).map_err(Error::internal)?;
         let mut noted = self.noted.write().unwrap_or_else(PoisonError::into_inner);
-        *noted = Noted { index: Some(index), head: None, data_version, generation: noted.generation + 1 };
+        if noted.index.is_none() {
+            noted.index = Some(File::open(self.index_path()?).map_err(Error::internal)?);
+        } else if !self.is_the_index(noted.index.as_ref())? {
+            // Every connection was closed at once, and the file went with the last of them: the one that is open tells nothing.
+            return Err(Error::internal("the WAL index is another file than before"));
+        }
+        noted.is_attended = true;
+        noted.head = None;
+        noted.data_version = data_version;
+        noted.generation += 1;
         Ok(())
+    }
+
+    /// SQLite names it after the file to which links lead.
+    fn index_path(&self) -> Result<PathBuf> {
+        let mut path = std::fs::canonicalize(&self.file).map_err(Error::internal)?.into_os_string();
+        path.push("-shm");
+        Ok(path.into())
+    }
+
+    fn is_the_index(&self, open: Option<&File>) -> Result<bool> {
+        let now = std::fs::metadata(self.index_path()?).map_err(Error::internal)?;
+        let then = open.map(File::metadata).transpose().map_err(Error::internal)?;
+        Ok(then.is_some_and(|then| (then.dev(), then.ino()) == (now.dev(), now.ino())))
     }
 
     /// Takes note of what the writer has just committed or rolled back, and of what others did.
@@ -192,13 +218,7 @@ impl Presence {
     /// Takes note of what others changed.
     pub fn look(&self, conn: &mut Conn) {
         self.attend(conn);
-        let is_noted = {
-            let noted = self.noted.read().unwrap_or_else(PoisonError::into_inner);
-            noted.index.is_none() || (noted.head.is_some() && noted.index.as_ref().and_then(read_head) == noted.head)
-        };
-        if !is_noted {
-            self.note(conn, Changes::default());
-        }
+        self.note(conn, Changes::default());
     }
 
     fn clear(&self) {
@@ -210,7 +230,7 @@ impl Presence {
         let Conn::Sqlite(conn) = conn else { return };
         let mut noted = self.noted.write().unwrap_or_else(PoisonError::into_inner);
         // The head before the version: what another process commits in between is told by the version, and what it commits later by the head.
-        noted.head = noted.index.as_ref().and_then(read_head);
+        noted.head = noted.index.as_ref().filter(|_| noted.is_attended).and_then(read_head);
         let others = match data_version(conn) {
             Ok(version) => std::mem::replace(&mut noted.data_version, version) != version,
             Err(_) => true,
@@ -333,5 +353,46 @@ impl Db {
             Ok(found)
         })
         .await
+    }
+}
+
+#[cfg(test)]
+#[cfg(target_os = "linux")]
+mod tests {
+    use std::fs;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::store::{Options, migrate};
+
+    /// How many locks this process has on the WAL index.
+    fn locks(index: &std::path::Path) -> usize {
+        let inode = format!(":{} ", fs::metadata(index).unwrap().ino());
+        fs::read_to_string("/proc/locks").unwrap().lines().filter(|line| line.contains(" POSIX ") && line.contains(&inode)).count()
+    }
+
+    /// What happens otherwise: the next process that opens the database believes to be the first, and empties the index under this one.
+    #[test]
+    fn sqlite_keeps_its_locks_although_everything_is_forgotten() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("actas.db");
+        let options = Options { url: format!("sqlite://{}", file.display()), pool_size: 1, patience: Duration::from_secs(10) };
+        let db = Db::open_for_serving(&options).unwrap();
+        migrate::run(&db).unwrap();
+        let index = directory.path().join("actas.db-shm");
+        let write = |sql: &'static str| {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+            runtime.block_on(db.write(move |conn| conn.batch_execute(sql).map_err(Error::internal)))
+        };
+        write(
+            "CREATE TABLE parents (id TEXT PRIMARY KEY); CREATE TABLE children (id TEXT REFERENCES parents DEFERRABLE INITIALLY DEFERRED)",
+        )
+        .unwrap();
+        let is_attended = || db.presence().unwrap().noted.read().unwrap().is_attended;
+        assert!(is_attended() && locks(&index) > 0);
+        write("INSERT INTO children VALUES ('nobody')").unwrap_err();
+        assert!(!is_attended() && locks(&index) > 0);
+        write("INSERT INTO parents VALUES ('somebody')").unwrap();
+        assert!(is_attended() && locks(&index) > 0);
     }
 }

@@ -14,6 +14,7 @@ use super::entries;
 use super::error::OrDomain as _;
 use super::policies;
 use super::schema::{keys, policies as policy_rows, refresh_tokens, sessions, users, ways_back};
+use super::shared::Found;
 use super::statement::{kept, on_either};
 use super::token_sessions::{read_terms, write_audiences};
 use crate::domain::Time;
@@ -224,8 +225,8 @@ pub fn find_presented(conn: &mut Conn, id: SessionId, kid: &str, lock: Lock) -> 
 }
 
 /// As [`find_presented`] for each of these, not locked: one select for all whose tokens one key signed, which is nearly always all of them.
-pub(super) fn find_presented_many(conn: &mut Conn, asked: &[(SessionId, String)]) -> Result<Vec<Option<Arc<Presented>>>> {
-    let mut found: HashMap<(SessionId, &str), Arc<Presented>> = HashMap::with_capacity(asked.len());
+pub(super) fn find_presented_many(conn: &mut Conn, asked: &[(SessionId, String)]) -> Result<Vec<Found<Arc<Presented>>>> {
+    let mut found: HashMap<(String, &str), Result<Arc<Presented>>> = HashMap::with_capacity(asked.len());
     let mut kids: Vec<&str> = asked.iter().map(|(_, kid)| kid.as_str()).collect();
     kids.sort_unstable();
     kids.dedup();
@@ -234,11 +235,10 @@ pub(super) fn find_presented_many(conn: &mut Conn, asked: &[(SessionId, String)]
         let rows = select_presented!(kid).filter(sessions::id.eq_any(ids));
         let rows: Vec<Row> = on_either!(&mut *conn, conn => rows.load(conn)).or_domain()?;
         for row in rows {
-            let presented = row.into_presented(kid)?;
-            found.insert((presented.session.id, kid), Arc::new(presented));
+            found.insert((row.id.clone(), kid), row.into_presented(kid).map(Arc::new));
         }
     }
-    Ok(asked.iter().map(|(id, kid)| found.get(&(*id, kid.as_str())).cloned()).collect())
+    Ok(asked.iter().map(|(id, kid)| found.get(&(id.to_string(), kid.as_str())).cloned().transpose()).collect())
 }
 
 /// Locks a session's row, and before it its original's, as everyone does. Both in the same way: if writes only shared the original, a stream of them could hold off

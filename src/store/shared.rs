@@ -38,8 +38,14 @@ impl Lookups {
     }
 }
 
-/// Finds many at once, each or nothing, in the order in which they were asked for.
-type FindMany<K, V> = fn(&mut Conn, &[K]) -> Result<Vec<Option<V>>>;
+/// What one look-up finds. A row that can't be read is the misfortune of those who ask for it, and not of those who share the select.
+pub(super) type Found<V> = Result<Option<V>>;
+
+/// Finds many at once, in the order in which they were asked for.
+type FindMany<K, V> = fn(&mut Conn, &[K]) -> Result<Vec<Found<V>>>;
+
+/// After how many selects a connection goes back to the pool, where others wait for one.
+const MOST_SELECTS_IN_A_ROW: usize = 16;
 
 /// One kind of look-up.
 pub(super) struct Shared<K, V> {
@@ -53,7 +59,7 @@ struct Queue<K, V> {
     selects: usize,
 }
 
-type Reply<V> = oneshot::Sender<Result<Option<V>>>;
+type Reply<V> = oneshot::Sender<Found<V>>;
 
 impl<K: Send + 'static, V: Send + 'static> Shared<K, V> {
     fn new(find: FindMany<K, V>) -> Self {
@@ -92,7 +98,12 @@ impl<K: Send + 'static, V: Send + 'static> Shared<K, V> {
     fn answer_all(&self, db: &Db) {
         let mut running = Running { shared: self, counts: true };
         let mut conn = db.lend();
-        loop {
+        for round in 1.. {
+            if round % MOST_SELECTS_IN_A_ROW == 0 {
+                // In this order, or a pool of one would wait for itself.
+                drop(conn);
+                conn = db.lend();
+            }
             let (keys, replies): (Vec<K>, Vec<Reply<V>>) = {
                 let mut queue = self.queue();
                 if queue.waiting.is_empty() {
@@ -113,7 +124,7 @@ impl<K: Send + 'static, V: Send + 'static> Shared<K, V> {
                 Err(error) => Err(error.clone()),
             };
             match found {
-                Ok(found) => replies.into_iter().zip(found).for_each(|(reply, found)| drop(reply.send(Ok(found)))),
+                Ok(found) => replies.into_iter().zip(found).for_each(|(reply, found)| drop(reply.send(found))),
                 Err(error) => replies.into_iter().for_each(|reply| drop(reply.send(Err(error.clone())))),
             }
         }

@@ -11,6 +11,7 @@ use super::db::Db;
 use super::entries;
 use super::error::{OrDomain as _, email_taken};
 use super::schema::{credentials, users};
+use super::shared::Found;
 use super::statement::on_either;
 use crate::domain::Time;
 use crate::domain::error::{Code, Error, Result};
@@ -128,12 +129,11 @@ pub fn find(conn: &mut Conn, id: UserId, lock: Lock) -> Result<Option<User>> {
 }
 
 /// The users with these ids, each or nothing, in one select. Not locked.
-pub(super) fn find_many(conn: &mut Conn, ids: &[UserId]) -> Result<Vec<Option<User>>> {
+pub(super) fn find_many(conn: &mut Conn, ids: &[UserId]) -> Result<Vec<Found<User>>> {
     let rows = users::table.filter(users::id.eq_any(ids.iter().map(ToString::to_string).collect::<Vec<_>>())).select(COLUMNS);
     let rows: Vec<Row> = on_either!(conn, conn => rows.load(conn)).or_domain()?;
-    let found = rows.into_iter().map(|row| row.into_user().map(|user| (user.id, user)));
-    let found: HashMap<UserId, User> = found.collect::<Result<_>>()?;
-    Ok(ids.iter().map(|id| found.get(id).cloned()).collect())
+    let found: HashMap<String, Result<User>> = rows.into_iter().map(|row| (row.id.clone(), row.into_user())).collect();
+    Ok(ids.iter().map(|id| found.get(&id.to_string()).cloned().transpose()).collect())
 }
 
 impl Db {

@@ -134,9 +134,9 @@ impl<T: Send, W: Fn(&mut Conn) -> Result<T> + Send> Job for Task<T, W> {
 
     fn answer(self: Box<Self>, committed: Result<()>) {
         let outcome = match (self.outcome, committed) {
-            // What failed by itself has nothing that could be lost.
-            (Some(Err(error)), _) | (_, Err(error)) => Err(error),
-            (Some(Ok(value)), Ok(())) => Ok(value),
+            // Whoever failed by itself may have done so for what is lost now too.
+            (_, Err(error)) => Err(error),
+            (Some(outcome), Ok(())) => outcome,
             (None, Ok(())) => Err(Error::internal("a write was not run")),
         };
         let _ = self.reply.send(outcome);

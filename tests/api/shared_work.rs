@@ -11,6 +11,7 @@ api_tests! {
     a_start_and_a_logout_take_few_statements,
     [sqlite] who_was_here_before_is_not_asked_for_again,
     [sqlite] what_another_process_writes_is_seen_by_the_next_request,
+    [postgres] a_row_that_can_t_be_read_is_the_misfortune_of_its_own_caller,
     [postgres] a_statement_that_rests_on_what_is_no_longer_so_does_nothing,
 }
 
@@ -157,6 +158,21 @@ fn what_another_process_writes_is_seen_by_the_next_request(office: &Office) {
             .unwrap();
         assert_eq!(author.get(&article).expect(200).str("title"), format!("By hand {number}"));
     }
+}
+
+fn a_row_that_can_t_be_read_is_the_misfortune_of_its_own_caller(office: &Office) {
+    let (author, unlucky) = (office.author(), office.person("author", "Unlucky"));
+    let end = "UPDATE sessions SET ended_at = started_at, end_cause = 'of a later version'";
+    office.db_execute(&format!("{end} WHERE id = '{}'", unlucky.session_id)).unwrap();
+    at_once(16, |thread| {
+        for _ in 0..10 {
+            if thread % 2 == 0 {
+                author.get("/v1/me").expect(200);
+            } else {
+                unlucky.get("/v1/me").problem(500, "internal");
+            }
+        }
+    });
 }
 
 /// What a statement of this kind says: whether it was done.

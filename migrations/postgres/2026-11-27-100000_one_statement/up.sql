@@ -57,6 +57,8 @@ CREATE FUNCTION actas_start(
     p_session text, p_kid text, p_subject bigint, p_actor bigint, p_policy bigint, p_entry json,
     p_user text, p_user_version bigint, p_impersonation json, p_way_back json, p_algorithm text
 ) RETURNS text LANGUAGE plpgsql AS $$
+DECLARE
+    signer text;
 BEGIN
     PERFORM actas_lock_session(p_session);
     PERFORM 1 FROM policies FOR SHARE;
@@ -66,7 +68,10 @@ BEGIN
         RETURN NULL;
     END IF;
     PERFORM 1 FROM keys WHERE kid = p_kid FOR SHARE;
-    IF NOT actas_stands(p_session, p_kid, p_subject, p_actor, p_policy) THEN
+    signer := (
+        SELECT kid FROM keys WHERE purpose = 'sign' AND algorithm = p_algorithm AND retired_at IS NULL
+        ORDER BY created_at DESC, kid DESC LIMIT 1);
+    IF signer IS NULL OR NOT actas_stands(p_session, p_kid, p_subject, p_actor, p_policy) THEN
         RETURN NULL;
     END IF;
     PERFORM actas_append(p_entry);
@@ -77,9 +82,7 @@ BEGIN
     FROM json_populate_record(NULL::sessions, p_impersonation);
     INSERT INTO ways_back (impersonation_id, kid, signing_input, challenge, expires_at)
     SELECT impersonation_id, kid, signing_input, challenge, expires_at FROM json_populate_record(NULL::ways_back, p_way_back);
-    RETURN (
-        SELECT kid FROM keys WHERE purpose = 'sign' AND algorithm = p_algorithm AND retired_at IS NULL
-        ORDER BY created_at DESC, kid DESC LIMIT 1);
+    RETURN signer;
 END $$;
 
 -- Ends an impersonation with its entry, and answers its way back, which is closed then, as one row; no row where something is no longer as it was read.
