@@ -299,3 +299,63 @@ fn name(id: Option<String>, email: Option<String>, display_name: Option<String>)
         _ => Ok(None),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Mutex, PoisonError};
+    use std::time::Duration;
+
+    use diesel::connection::{Connection as _, InstrumentationEvent};
+
+    use super::*;
+    use crate::domain::page::Limit;
+    use crate::store::{Db, Options, migrate};
+
+    #[derive(QueryableByName)]
+    struct Step {
+        #[diesel(sql_type = diesel::sql_types::Text)]
+        detail: String,
+    }
+
+    /// How SQLite finds the places of a page, by the very statement that is sent.
+    fn plan(conn: &mut Conn, filter: &HistoryFilter) -> String {
+        let sent = std::sync::Arc::new(Mutex::new(Vec::new()));
+        let noted = std::sync::Arc::clone(&sent);
+        conn.set_instrumentation(move |event: InstrumentationEvent<'_>| {
+            if let InstrumentationEvent::StartQuery { query, .. } = event {
+                noted.lock().unwrap_or_else(PoisonError::into_inner).push(query.to_string());
+            }
+        });
+        list(conn, filter, &PageRequest { limit: Limit::DEFAULT, after: None }).unwrap();
+        let first = sent.lock().unwrap().remove(0);
+        let sql = first.split("-- binds").next().unwrap();
+        let steps: Vec<Step> = diesel::sql_query(format!("EXPLAIN QUERY PLAN {sql}")).load(conn).unwrap();
+        steps.into_iter().map(|step| step.detail + "\n").collect()
+    }
+
+    #[test]
+    fn on_sqlite_the_narrowest_condition_finds_the_page() {
+        let directory = tempfile::tempdir().unwrap();
+        let url = format!("sqlite://{}", directory.path().join("actas.db").display());
+        let db = Db::open(&Options { url, pool_size: 1, patience: Duration::from_secs(10) }).unwrap();
+        migrate::run(&db).unwrap();
+        let mut conn = db.dedicated().unwrap();
+        let now = Time::from_timestamp(1_800_000_000, 0).unwrap();
+        let (user, session) = (Some(UserId::new(now)), Some(SessionId::new(now)));
+        let of_articles = HistoryFilter {
+            resource_type: Some(ResourceType::Article),
+            action: Some(EntryAction::ArticleUpdated),
+            ..HistoryFilter::default()
+        };
+        for (filter, index) in [
+            (HistoryFilter { resource_id: Some("an article".to_owned()), actor: user, ..of_articles.clone() }, "entries_by_resource"),
+            (HistoryFilter { impersonation: session, actor: user, ..of_articles.clone() }, "entries_by_impersonation"),
+            (HistoryFilter { actor: user, subject: user, ..of_articles.clone() }, "entries_by_actor"),
+            (HistoryFilter { subject: user, ..of_articles.clone() }, "entries_by_subject"),
+            (of_articles, "entries_by_action"),
+        ] {
+            let plan = plan(&mut conn, &filter);
+            assert!(plan.contains(&format!("USING INDEX {index} (")), "{index}: {plan}");
+        }
+    }
+}

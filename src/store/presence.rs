@@ -28,7 +28,7 @@ use crate::domain::error::{Error, Result};
 use crate::domain::ids::{ArticleId, SessionId};
 
 /// How many sessions are remembered, of about 1 KB each.
-const MOST: usize = 8192;
+const MOST_SESSIONS: usize = 8192;
 
 /// How many articles are remembered, if they are short.
 const MOST_ARTICLES: usize = 4096;
@@ -55,7 +55,7 @@ const HEAD_BYTES: usize = 48;
 
 type Head = [u8; HEAD_BYTES];
 
-/// The sessions that are remembered.
+/// What is remembered.
 pub(super) struct Presence {
     /// The database's file.
     file: PathBuf,
@@ -86,9 +86,9 @@ struct Noted {
 struct Changes {
     sessions: Vec<String>,
     articles: Vec<String>,
-    /// Own sessions that began or ceased to carry impersonations.
+    /// Own sessions that ended, and with them whatever was started from them.
     bases: Vec<String>,
-    /// Something that any session may depend on.
+    /// Something on which anything may depend that is remembered.
     others: bool,
 }
 
@@ -106,7 +106,7 @@ impl Presence {
     pub fn of_file(path: &str) -> Self {
         Self {
             file: PathBuf::from(path),
-            sessions: Cache::new(MOST),
+            sessions: Cache::new(MOST_SESSIONS),
             articles: Cache::with_weighter(MOST_ARTICLES, MOST_ARTICLE_BYTES, Bytes),
             noted: RwLock::default(),
             changes: Arc::default(),
@@ -144,7 +144,7 @@ impl Presence {
         self.clear();
     }
 
-    /// Makes the writer's connection tell what it changes, if it doesn't yet. In or outside a transaction.
+    /// Makes the writer's connection tell what it changes, if it doesn't yet. Outside of a transaction, which might take the triggers back.
     pub fn attend(&self, conn: &mut Conn) {
         if self.noted.read().unwrap_or_else(PoisonError::into_inner).is_attended {
             return;
@@ -153,7 +153,7 @@ impl Presence {
         match self.watch(conn) {
             Ok(()) => {}
             // A database without its tables yet. Until it has them, nothing is remembered.
-            Err(error) => tracing::debug!(%error, "sessions are not remembered yet"),
+            Err(error) => tracing::debug!(%error, "nothing is remembered yet"),
         }
     }
 
@@ -286,7 +286,7 @@ diesel::define_sql_function! {
     fn actas_article_changes(id: diesel::sql_types::Text) -> diesel::sql_types::Integer;
 }
 diesel::define_sql_function! {
-    /// Told that something changed that any session may depend on.
+    /// Told that something changed on which anything may depend that is remembered.
     fn actas_others_change() -> diesel::sql_types::Integer;
 }
 
