@@ -155,7 +155,7 @@ pub fn update(tx: &mut Tx<'_>, id: ArticleId, change: &ArticleChange, preconditi
     match edited(&tx.ctx, before, change, precondition)? {
         Edited::Not(article) => Ok(*article),
         Edited::As(after, entry) => {
-            articles::update(tx.conn, &after, &entry)?;
+            articles::update_text(tx.conn, &after, &entry)?;
             Ok(*after)
         }
     }

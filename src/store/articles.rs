@@ -9,11 +9,11 @@ use diesel::sql_types::{BigInt, Nullable, Text, Timestamp};
 
 use super::columns::{self, NameRow, octet_length, required};
 use super::conn::{Conn, Lock};
-use super::entries;
 use super::error::OrDomain as _;
 use super::schema::{articles, users};
 use super::shared::Found;
 use super::statement::{kept, on_either};
+use super::{entries, presence};
 use crate::domain::article::{Article, ArticleStatus};
 use crate::domain::error::{Code, Error, Result};
 use crate::domain::history::NewEntry;
@@ -105,25 +105,42 @@ pub fn insert(conn: &mut Conn, article: &Article, entry: &NewEntry) -> Result<()
     Ok(())
 }
 
+/// Writes an article's text and version, and columns besides.
+macro_rules! save {
+    ($conn:expr, $article:expr, $entry:expr $(, $column:literal, $type:ty => $value:expr)*) => {{
+        let (conn, article): (&mut Conn, &Article) = ($conn, $article);
+        entries::append(conn, $entry)?;
+        let changed = kept!(
+            "UPDATE articles SET title = ", Text => article.title.as_str(),
+            ", abstract = ", Text => article.r#abstract.as_str(),
+            ", body = ", Text => article.body.as_str(),
+            ", search = ", Text => search_text(article)
+            $(, $column, $type => $value)*,
+            ", version = ", BigInt => article.version,
+            ", updated_at = ", Timestamp => article.updated_at.naive_utc(),
+            " WHERE id = ", Text => article.id.to_string(),
+            " AND version = ", BigInt => article.version - 1, "",
+        );
+        require_one(on_either!(conn, conn => changed.execute(conn)).or_domain()?)?;
+        presence::wrote_here(article);
+        Ok(())
+    }};
+}
+
 /// Writes `article`, whose version is one above the row's.
 ///
 /// # Errors
 /// 412 where the row has another version by now.
 pub fn update(conn: &mut Conn, article: &Article, entry: &NewEntry) -> Result<()> {
-    entries::append(conn, entry)?;
-    let changed = kept!(
-        "UPDATE articles SET title = ", Text => article.title.as_str(),
-        ", abstract = ", Text => article.r#abstract.as_str(),
-        ", body = ", Text => article.body.as_str(),
-        ", search = ", Text => search_text(article),
-        ", status = ", Text => article.status.as_str(),
-        ", editor_id = ", Nullable<Text> => editor_id(article),
-        ", version = ", BigInt => article.version,
-        ", updated_at = ", Timestamp => article.updated_at.naive_utc(),
-        " WHERE id = ", Text => article.id.to_string(),
-        " AND version = ", BigInt => article.version - 1, "",
-    );
-    require_one(on_either!(conn, conn => changed.execute(conn)).or_domain()?)
+    save!(conn, article, entry, ", status = ", Text => article.status.as_str(), ", editor_id = ", Nullable<Text> => editor_id(article))
+}
+
+/// As [`update`], for a change of the text alone: SQLite writes every index anew whose columns are named.
+///
+/// # Errors
+/// As [`update`].
+pub fn update_text(conn: &mut Conn, article: &Article, entry: &NewEntry) -> Result<()> {
+    save!(conn, article, entry)
 }
 
 /// Deletes `article`; `entry` is the deletion under the version after its last.
@@ -150,6 +167,9 @@ const ARTICLES_LOCK: i32 = 2;
 
 /// The article with this id, locked as asked.
 pub fn find(conn: &mut Conn, id: ArticleId, lock: Lock) -> Result<Option<Article>> {
+    if let Some(known) = presence::article_here(id) {
+        return Ok(Some(Arc::unwrap_or_clone(known)));
+    }
     let id = id.to_string();
     if let (Conn::Postgres(conn), Lock::Update | Lock::Share) = (&mut *conn, lock) {
         // A row lock can't stand on the nullable side of a join, so the row is locked before it is read.

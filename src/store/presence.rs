@@ -7,7 +7,11 @@
 //! - Every commit, by whichever process, changes the head of the WAL index (<https://sqlite.org/walformat.html#the_wal_index_header>). It is looked at whenever
 //!   somebody asks: if it isn't the one of the last commit that was taken note of, nothing that is remembered counts, and the database is asked.
 //! - What a select found is remembered only if nothing was forgotten since before it began.
+//!
+//! The writer itself, inside its transaction, believes the same, except of what that transaction changed; and of an article that it wrote it knows what it wrote.
 
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::fs::File;
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::PathBuf;
@@ -85,7 +89,8 @@ struct Noted {
 #[derive(Default)]
 struct Changes {
     sessions: Vec<String>,
-    articles: Vec<String>,
+    /// Where it is known, what was written.
+    articles: HashMap<String, Option<Arc<Article>>>,
     /// Own sessions that ended, and with them whatever was started from them.
     bases: Vec<String>,
     /// Something on which anything may depend that is remembered.
@@ -170,7 +175,7 @@ impl Presence {
         actas_session_changes_utils::register_nondeterministic_impl(conn, note_session).map_err(Error::internal)?;
         let changes = Arc::clone(&self.changes);
         let note_article = move |id: String| {
-            lock(&changes).articles.push(id);
+            lock(&changes).articles.insert(id, None);
             0
         };
         actas_article_changes_utils::register_nondeterministic_impl(conn, note_article).map_err(Error::internal)?;
@@ -207,9 +212,12 @@ impl Presence {
         Ok(then.is_some_and(|then| (then.dev(), then.ino()) == (now.dev(), now.ino())))
     }
 
-    /// Takes note of what the writer has just committed or rolled back, and of what others did.
-    pub fn note_commit(&self, conn: &mut Conn) {
-        let changes = std::mem::take(&mut *lock(&self.changes));
+    /// Takes note of what the writer has just committed, or rolled back, and of what others did.
+    pub fn note_end(&self, conn: &mut Conn, is_committed: bool) {
+        let mut changes = std::mem::take(&mut *lock(&self.changes));
+        if !is_committed {
+            changes.disbelieve();
+        }
         self.note(conn, changes);
     }
 
@@ -242,8 +250,12 @@ impl Presence {
             for id in parsed(&changes.sessions) {
                 self.sessions.remove(&id);
             }
-            for id in changes.articles.iter().filter_map(|id| ArticleId::parse(id)) {
-                self.articles.remove(&id);
+            for (id, written) in changes.articles {
+                match (ArticleId::parse(&id), written) {
+                    (Some(id), Some(written)) => self.articles.insert(id, written),
+                    (Some(id), None) => drop(self.articles.remove(&id)),
+                    (None, _) => {}
+                }
             }
             let bases = parsed(&changes.bases);
             if !bases.is_empty() {
@@ -252,6 +264,75 @@ impl Presence {
             }
         }
     }
+}
+
+impl Changes {
+    /// Forgets what was written, though not that something was: some of it is undone.
+    fn disbelieve(&mut self) {
+        self.articles.values_mut().for_each(|written| *written = None);
+    }
+}
+
+thread_local! {
+    /// What the connection keeps exact on which this thread writes. The writer's thread has it, and no other connection.
+    static HERE: RefCell<Option<Arc<Presence>>> = const { RefCell::new(None) };
+}
+
+/// Makes this thread the writer's.
+pub(super) fn keep_here(presence: &Arc<Presence>) {
+    HERE.set(Some(Arc::clone(presence)));
+}
+
+/// What `look` finds by what is remembered and by what the transaction of this thread changed so far. Nothing where this is not the writer's thread, or what is
+/// remembered doesn't count.
+fn look_here<T>(look: impl FnOnce(&Presence, &Changes) -> Option<T>) -> Option<T> {
+    HERE.with_borrow(|here| {
+        let presence = here.as_ref()?;
+        let noted = presence.noted.read().unwrap_or_else(PoisonError::into_inner);
+        // Nobody else commits during the transaction: if nobody did before it, since the last look, then what is remembered is what it would read.
+        let head = noted.head?;
+        if noted.index.as_ref().and_then(read_head)? != head {
+            return None;
+        }
+        let changes = lock(&presence.changes);
+        if changes.others { None } else { look(presence, &changes) }
+    })
+}
+
+/// A session as [`find_presented`] finds it inside the writer's transaction, if that is known; of a token that this key signed, where one is given.
+pub(super) fn session_here(id: SessionId, kid: Option<&str>) -> Option<Arc<Presented>> {
+    look_here(|presence, changes| {
+        if !changes.bases.is_empty() || (!changes.sessions.is_empty() && changes.sessions.contains(&id.to_string())) {
+            return None;
+        }
+        presence.sessions.get(&id).filter(|presented| kid.is_none_or(|kid| presented.ground.kid == kid))
+    })
+}
+
+/// An article as [`articles::find`] finds it inside the writer's transaction, if that is known.
+pub(super) fn article_here(id: ArticleId) -> Option<Arc<Article>> {
+    look_here(|presence, changes| {
+        let changed = if changes.articles.is_empty() { None } else { changes.articles.get(&id.to_string()) };
+        changed.map_or_else(|| presence.articles.get(&id), Clone::clone)
+    })
+}
+
+/// Takes note of an article that the writer's transaction has just written.
+pub(super) fn wrote_here(article: &Article) {
+    HERE.with_borrow(|here| {
+        if let Some(presence) = here {
+            lock(&presence.changes).articles.insert(article.id.to_string(), Some(Arc::new(article.clone())));
+        }
+    });
+}
+
+/// Takes note that some of what the writer's transaction did is undone.
+pub(super) fn disbelieve() {
+    HERE.with_borrow(|here| {
+        if let Some(presence) = here {
+            lock(&presence.changes).disbelieve();
+        }
+    });
 }
 
 fn lock(changes: &Mutex<Changes>) -> MutexGuard<'_, Changes> {
@@ -397,5 +478,61 @@ mod tests {
         assert!(locks(&index) > 0, "after everything was forgotten");
         write("INSERT INTO parents VALUES ('somebody')").unwrap();
         assert!(db.presence().unwrap().noted.read().unwrap().is_attended && locks(&index) > 0);
+    }
+
+    /// An article and its author, as another client of the database would write them.
+    const ROWS: &str = "
+        INSERT INTO entries (id, occurred_at, origin, action, resource_type, resource_id, resource_version, note, changes) VALUES
+            ('019aa0f0-0000-7000-8000-000000000001', '2026-11-23 10:00:00', 'cli', 'user.created', 'user', '019aa0f0-0000-7000-8000-00000000000a', 1, 'by hand', '{}'),
+            ('019aa0f0-0000-7000-8000-000000000002', '2026-11-23 10:00:00', 'cli', 'article.created', 'article', '019aa0f0-0000-7000-8000-00000000000b', 1, 'by hand', '{}');
+        INSERT INTO users VALUES ('019aa0f0-0000-7000-8000-00000000000a', 'ann@example.org', 'ann@example.org', 'Ann', 'ann', 'author', 'active', 1,
+            '2026-11-23 10:00:00', '2026-11-23 10:00:00');
+        INSERT INTO articles VALUES ('019aa0f0-0000-7000-8000-00000000000b', 'Stored', '', '', '', 'draft', '019aa0f0-0000-7000-8000-00000000000a', NULL, 1,
+            '2026-11-23 10:00:00', '2026-11-23 10:00:00')";
+
+    #[test]
+    fn what_a_transaction_wrote_is_believed_until_it_is_undone() {
+        let directory = tempfile::tempdir().unwrap();
+        let url = format!("sqlite://{}", directory.path().join("actas.db").display());
+        let db = Db::open_for_serving(&Options { url, pool_size: 1, patience: Duration::from_secs(10) }).unwrap();
+        migrate::run(&db).unwrap();
+        db.write_blocking(|conn| conn.batch_execute(ROWS).map_err(Error::internal)).unwrap();
+        let id = ArticleId::parse("019aa0f0-0000-7000-8000-00000000000b").unwrap();
+        let title = move |conn: &mut Conn| articles::find(conn, id, Lock::Update).map(|article| article.unwrap().title.to_string());
+        // Says that a row was written that wasn't, so that what is believed can be told from what is stored.
+        let pretend = move |conn: &mut Conn, title: &str| {
+            let article = articles::find(conn, id, Lock::Update).unwrap().unwrap();
+            wrote_here(&Article { title: crate::domain::text::Title::from_stored(title.to_owned()), ..article });
+        };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        runtime.block_on(async {
+            assert_eq!(db.write(title).await.unwrap(), "Stored");
+            let undone = db.write(move |conn| {
+                pretend(conn, "Undone");
+                assert_eq!(title(conn).unwrap(), "Undone");
+                Err::<(), _>(Error::not_found())
+            });
+            undone.await.unwrap_err();
+            assert_eq!(db.write(title).await.unwrap(), "Stored");
+            let kept = move |conn: &mut Conn| {
+                pretend(conn, "Kept");
+                title(conn)
+            };
+            assert_eq!(db.write(kept).await.unwrap(), "Kept");
+            assert_eq!(db.write(title).await.unwrap(), "Kept");
+            assert_eq!(db.article(id).await.unwrap().unwrap().title.as_str(), "Kept");
+            // Not here, where another connection writes.
+            assert_eq!(db.write_blocking(title).unwrap(), "Stored");
+            // What the transaction changes by itself is not what was known before.
+            let changed = move |conn: &mut Conn| {
+                let entry = "INSERT INTO entries (id, occurred_at, origin, action, resource_type, resource_id, resource_version, note, changes) VALUES
+                    ('019aa0f0-0000-7000-8000-000000000003', '2026-11-23 10:00:00', 'cli', 'article.updated', 'article', '019aa0f0-0000-7000-8000-00000000000b', 2, '-', '{}');
+                    UPDATE articles SET title = 'Changed', version = 2";
+                conn.batch_execute(entry).map_err(Error::internal)?;
+                title(conn)
+            };
+            assert_eq!(db.write(changed).await.unwrap(), "Changed");
+            assert_eq!(db.write(title).await.unwrap(), "Changed");
+        });
     }
 }

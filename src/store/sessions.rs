@@ -12,11 +12,11 @@ use super::columns::{self, NameRow, PrincipalRow, required};
 use super::conn::{Conn, Lock};
 use super::entries;
 use super::error::OrDomain as _;
-use super::policies;
 use super::schema::{keys, policies as policy_rows, refresh_tokens, sessions, users, ways_back};
 use super::shared::Found;
 use super::statement::{kept, on_either};
 use super::token_sessions::{read_terms, write_audiences};
+use super::{policies, presence};
 use crate::domain::Time;
 use crate::domain::client::ClientId;
 use crate::domain::error::Result;
@@ -210,11 +210,17 @@ pub struct Presented {
 
 /// The session with this id, with all that decides whether it still counts, in one select. Locked as asked, an impersonation together with its original.
 pub fn find(conn: &mut Conn, id: SessionId, lock: Lock) -> Result<Option<Arc<Session>>> {
+    if let Some(known) = presence::session_here(id, None) {
+        return Ok(Some(Arc::clone(&known.session)));
+    }
     Ok(find_presented(conn, id, "", lock)?.map(|presented| presented.session))
 }
 
 /// As [`find`], and in the same select whether the key `kid`, which signed the token that names the session, still counts, and which version the policy has.
 pub fn find_presented(conn: &mut Conn, id: SessionId, kid: &str, lock: Lock) -> Result<Option<Presented>> {
+    if let Some(known) = presence::session_here(id, Some(kid)) {
+        return Ok(Some(Presented::clone(&known)));
+    }
     let id = id.to_string();
     if let Conn::Postgres(conn) = conn {
         lock_rows(conn, &id, lock)?;

@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 
 use super::conn::{Conn, Manager};
 use super::db::{ATTEMPTS, PoolState};
-use super::presence::Presence;
+use super::presence::{self, Presence};
 use crate::domain::error::{Error, Result};
 
 /// How many writes share a commit at most, so that the first of a crowd doesn't wait for all of it.
@@ -153,6 +153,9 @@ struct Working {
 
 impl Working {
     fn run(mut self, jobs: &Receiver<Box<dyn Job>>) {
+        if let Some(presence) = &self.presence {
+            presence::keep_here(presence);
+        }
         loop {
             match jobs.recv_timeout(LOOK_INTERVAL) {
                 Ok(job) => {
@@ -229,7 +232,7 @@ impl Working {
         }
         // Before anyone is told: whoever was told of an end must not find the session alive.
         if let Some(presence) = &presence {
-            presence.note_commit(conn);
+            presence.note_end(conn, committed.is_ok());
         }
         if let Err(error) = &committed {
             tracing::warn!(%error, writes = done.len(), "writes that shared a transaction were lost with it");
@@ -242,11 +245,12 @@ impl Working {
 /// Runs a job in a savepoint, again where it lost a race. An error is the whole transaction's; the job's own only undoes what it did.
 fn run_apart(conn: &mut Conn, job: &mut dyn Job) -> Result<()> {
     for attempt in 1.. {
-        conn.begin_savepoint()?;
+        conn.begin_part()?;
         match job.run(conn) {
-            Ok(()) => return conn.commit(),
+            Ok(()) => return conn.keep_part(),
             Err(error) => {
-                conn.try_roll_back()?;
+                conn.undo_part()?;
+                presence::disbelieve();
                 if !error.is_transient() || attempt == ATTEMPTS {
                     break;
                 }
