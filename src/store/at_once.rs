@@ -1,20 +1,22 @@
-//! Postgres: what is done most often, each in one statement, which is one round trip. Everything was read before, and decided by it. The statement takes the
-//! locks that every write takes, looks whether what was read still holds, and does nothing where it doesn't: then the write begins again, the long way.
+//! Postgres: what is done most often, for all who wait for it at the same moment in one statement (`shared.rs`). Everything was read before, and decided by it. The
+//! statement takes the locks that every write takes, looks whether what was read still holds, and does nothing for those for whom it doesn't, or whose rows somebody
+//! else has locked: their writes begin again, the long way, each by itself.
 
 use chrono::NaiveDateTime;
 use diesel::prelude::*;
-use diesel::sql_types::{BigInt, Bool, Nullable, Text, Timestamp};
+use diesel::sql_types::{Array, BigInt, Nullable, Text, Timestamp};
 use serde_json::json;
 
-use super::articles::{editor_id, search_text};
+use super::articles::search_text;
 use super::conn::Conn;
-use super::db::{Db, run};
+use super::db::Db;
 use super::error::OrDomain as _;
 use super::sessions::{NewSession, WayBack, way_back};
+use super::shared::{Found, Sharing};
 use super::statement::kept;
 use crate::domain::Time;
 use crate::domain::article::Article;
-use crate::domain::error::{Error, Result};
+use crate::domain::error::{Code, Error, Result};
 use crate::domain::history::NewEntry;
 use crate::domain::ids::{SessionId, UserId};
 use crate::domain::impersonation::EndCause;
@@ -32,40 +34,49 @@ pub struct Ground {
     pub policy_version: Option<i64>,
 }
 
+/// A change of an article's text, whose version is one above the row's.
+pub(super) struct Save {
+    ground: Ground,
+    article: Article,
+    entry: String,
+}
+
+/// The start of an impersonation: its row, and that of its way back.
+pub(super) struct Start {
+    ground: Ground,
+    subject: UserId,
+    subject_version: i64,
+    impersonation: String,
+    way_back: String,
+    algorithm: &'static str,
+    entry: String,
+}
+
+/// The end of the impersonation of `ground` by logging out.
+pub(super) struct Leave {
+    ground: Ground,
+    at: Time,
+    by: UserId,
+    entry: String,
+}
+
 impl Db {
     /// Whether writes can be done at once here.
     pub fn writes_at_once(&self) -> bool {
-        self.lookups().is_some()
+        self.sharing().is_some()
     }
 
-    /// Writes `article`, whose version is one above the row's; `false` where something is no longer as it was read.
+    fn sharing_writes(&self) -> Result<&Sharing> {
+        self.sharing().ok_or_else(|| Error::internal("SQLite knows no such statement"))
+    }
+
+    /// Writes the text of `article`, whose version is one above the row's; `false` where something is no longer as it was read.
     ///
     /// # Errors
     /// 503 where the database can't be asked in time.
     pub async fn save_article(&self, ground: Ground, article: &Article, entry: &NewEntry) -> Result<bool> {
-        let (article, entry) = (article.clone(), written(entry)?);
-        self.at_once(move |conn| {
-            let saving = kept!(
-                "SELECT actas_save_article(", Text => ground.session.to_string(),
-                ", ", Text => ground.kid,
-                ", ", BigInt => ground.subject_version,
-                ", ", Nullable<BigInt> => ground.actor_version,
-                ", ", Nullable<BigInt> => ground.policy_version,
-                ", ", Text => entry,
-                "::json, ", Text => article.id.to_string(),
-                ", ", BigInt => article.version,
-                ", ", Text => article.title.as_str(),
-                ", ", Text => article.r#abstract.as_str(),
-                ", ", Text => article.body.as_str(),
-                ", ", Text => search_text(&article),
-                ", ", Text => article.status.as_str(),
-                ", ", Nullable<Text> => editor_id(&article),
-                ", ", Timestamp => article.updated_at.naive_utc(), ") AS done",
-            );
-            let done: Done = saving.get_result(conn).or_domain()?;
-            Ok(done.done)
-        })
-        .await
+        let save = Save { ground, article: article.clone(), entry: written(entry)? };
+        Ok(self.sharing_writes()?.saves.ask(self, save, self.patience()).await?.is_some())
     }
 
     /// Opens the impersonation `session` of `subject` and its way back, and answers the kid of the key that signs its token; nothing where something is no longer
@@ -104,25 +115,16 @@ impl Db {
             "challenge": way.challenge.as_ref().map(RestoreChallenge::as_str),
             "expires_at": way.expires_at.naive_utc(),
         });
-        let (subject, subject_version, entry) = (subject.id, subject.version, written(entry)?);
-        self.at_once(move |conn| {
-            let starting = kept!(
-                "SELECT actas_start(", Text => ground.session.to_string(),
-                ", ", Text => ground.kid,
-                ", ", BigInt => ground.subject_version,
-                ", ", Nullable<BigInt> => ground.actor_version,
-                ", ", Nullable<BigInt> => ground.policy_version,
-                ", ", Text => entry,
-                "::json, ", Text => subject.to_string(),
-                ", ", BigInt => subject_version,
-                ", ", Text => row.to_string(),
-                "::json, ", Text => way.to_string(),
-                "::json, ", Text => algorithm, ") AS kid",
-            );
-            let started: Started = starting.get_result(conn).or_domain()?;
-            Ok(started.kid)
-        })
-        .await
+        let start = Start {
+            ground,
+            subject: subject.id,
+            subject_version: subject.version,
+            impersonation: row.to_string(),
+            way_back: way.to_string(),
+            algorithm,
+            entry: written(entry)?,
+        };
+        self.sharing_writes()?.starts.ask(self, start, self.patience()).await
     }
 
     /// Ends the impersonation of `ground`, closes its way back and answers that, if it was open; nothing where something is no longer as it was read.
@@ -130,57 +132,130 @@ impl Db {
     /// # Errors
     /// 503 where the database can't be asked in time.
     pub async fn leave_impersonation(&self, ground: Ground, at: Time, by: UserId, entry: &NewEntry) -> Result<Option<Option<WayBack>>> {
-        let entry = written(entry)?;
-        self.at_once(move |conn| {
-            let leaving = kept!(
-                "SELECT * FROM actas_leave(", Text => ground.session.to_string(),
-                ", ", Text => ground.kid,
-                ", ", BigInt => ground.subject_version,
-                ", ", Nullable<BigInt> => ground.actor_version,
-                ", ", Nullable<BigInt> => ground.policy_version,
-                ", ", Text => entry,
-                "::json, ", Timestamp => at.naive_utc(),
-                ", ", Text => EndCause::Logout.as_str(),
-                ", ", Text => by.to_string(), ")",
-            );
-            let left: Option<Left> = leaving.get_result(conn).optional().or_domain()?;
-            Ok(left.map(Left::into_way_back))
-        })
-        .await
+        let leave = Leave { ground, at, by, entry: written(entry)? };
+        self.sharing_writes()?.leaves.ask(self, leave, self.patience()).await
     }
+}
 
-    /// Runs one statement that is a transaction by itself. One that lost a race has done nothing.
-    async fn at_once<T: Default + Send + 'static>(&self, work: impl FnOnce(&mut PgConnection) -> Result<T> + Send + 'static) -> Result<T> {
-        let permit = self.enter().await?;
-        let db = self.clone();
-        run(move || {
-            let _permit = permit;
-            match &mut *db.lend()? {
-                Conn::Postgres(conn) => match work(conn) {
-                    Err(error) if error.is_transient() => Ok(T::default()),
-                    done => done,
-                },
-                Conn::Sqlite(_) => Err(Error::internal("SQLite knows no such statement")),
-            }
-        })
-        .await
+/// The column of an array for each of the five parts of a ground.
+struct Grounds<'a> {
+    sessions: Vec<String>,
+    kids: Vec<&'a str>,
+    subjects: Vec<i64>,
+    actors: Vec<Option<i64>>,
+    policies: Vec<Option<i64>>,
+}
+
+impl<'a> Grounds<'a> {
+    fn of(grounds: impl Iterator<Item = &'a Ground> + Clone) -> Self {
+        Self {
+            sessions: grounds.clone().map(|ground| ground.session.to_string()).collect(),
+            kids: grounds.clone().map(|ground| &*ground.kid).collect(),
+            subjects: grounds.clone().map(|ground| ground.subject_version).collect(),
+            actors: grounds.clone().map(|ground| ground.actor_version).collect(),
+            policies: grounds.map(|ground| ground.policy_version).collect(),
+        }
     }
+}
+
+/// Runs a statement `$function(<ground>, …)` over many, and answers the rows that it gave, each with the number of whom it is for.
+macro_rules! call {
+    ($conn:expr, $row:ty, $text:literal, $grounds:expr $(, $type:ty => $value:expr, $rest:literal)*) => {{
+        let grounds: Grounds<'_> = $grounds;
+        match $conn {
+            Conn::Postgres(conn) => {
+                let calling = kept!(
+                    $text, Array<Text> => grounds.sessions,
+                    ", ", Array<Text> => grounds.kids,
+                    ", ", Array<BigInt> => grounds.subjects,
+                    ", ", Array<Nullable<BigInt>> => grounds.actors,
+                    ", ", Array<Nullable<BigInt>> => grounds.policies,
+                    ", " $(, $type => $value, $rest)*
+                );
+                let rows: QueryResult<Vec<$row>> = calling.load(conn);
+                rows.or_domain()
+            }
+            Conn::Sqlite(_) => Err(Error::internal("SQLite knows no such statement")),
+        }
+    }};
+}
+
+/// Whatever stands in the way of one stands in the way of all, since they share a transaction. So each goes the long way then, and meets what is its own there.
+fn each_by_itself<K, V>(asked: &[K], done: Result<Vec<(i64, V)>>) -> Result<Vec<Found<V>>> {
+    let mut answers: Vec<Found<V>> = asked.iter().map(|_| Ok(None)).collect();
+    match done {
+        Ok(done) => {
+            for (number, value) in done {
+                let place = usize::try_from(number - 1).ok().and_then(|place| answers.get_mut(place));
+                *place.ok_or_else(|| Error::internal("an answer that nobody waits for"))? = Ok(Some(value));
+            }
+        }
+        Err(error) if error.code() == Code::DatabaseUnavailable => return Err(error),
+        Err(error) => tracing::debug!(%error, writes = asked.len(), "writes that share a statement are tried each by itself"),
+    }
+    Ok(answers)
+}
+
+pub(super) fn save_many(conn: &mut Conn, asked: &[Save]) -> Result<Vec<Found<()>>> {
+    let articles = || asked.iter().map(|save| &save.article);
+    let saved: Result<Vec<Done>> = call!(
+        conn, Done, "SELECT actas_save_articles(", Grounds::of(asked.iter().map(|save| &save.ground)),
+        Array<Text> => asked.iter().map(|save| &*save.entry).collect::<Vec<_>>(), ", ",
+        Array<Text> => articles().map(|article| article.id.to_string()).collect::<Vec<_>>(), ", ",
+        Array<BigInt> => articles().map(|article| article.version).collect::<Vec<_>>(), ", ",
+        Array<Text> => articles().map(|article| article.title.as_str()).collect::<Vec<_>>(), ", ",
+        Array<Text> => articles().map(|article| article.r#abstract.as_str()).collect::<Vec<_>>(), ", ",
+        Array<Text> => articles().map(|article| article.body.as_str()).collect::<Vec<_>>(), ", ",
+        Array<Text> => articles().map(search_text).collect::<Vec<_>>(), ", ",
+        Array<Timestamp> => articles().map(|article| article.updated_at.naive_utc()).collect::<Vec<_>>(), ") AS number"
+    );
+    each_by_itself(asked, saved.map(|rows| rows.into_iter().map(|row| (row.number, ())).collect()))
+}
+
+pub(super) fn start_many(conn: &mut Conn, asked: &[Start]) -> Result<Vec<Found<String>>> {
+    let Some(algorithm) = asked.first().map(|start| start.algorithm) else { return Ok(Vec::new()) };
+    let started: Result<Vec<Started>> = call!(
+        conn, Started, "SELECT * FROM actas_start_many(", Grounds::of(asked.iter().map(|start| &start.ground)),
+        Array<Text> => asked.iter().map(|start| &*start.entry).collect::<Vec<_>>(), ", ",
+        Array<Text> => asked.iter().map(|start| start.subject.to_string()).collect::<Vec<_>>(), ", ",
+        Array<BigInt> => asked.iter().map(|start| start.subject_version).collect::<Vec<_>>(), ", ",
+        Array<Text> => asked.iter().map(|start| &*start.impersonation).collect::<Vec<_>>(), ", ",
+        Array<Text> => asked.iter().map(|start| &*start.way_back).collect::<Vec<_>>(), ", ",
+        // One setting of the whole process.
+        Text => algorithm, ")"
+    );
+    each_by_itself(asked, started.map(|rows| rows.into_iter().map(|row| (row.started, row.signer)).collect()))
+}
+
+pub(super) fn leave_many(conn: &mut Conn, asked: &[Leave]) -> Result<Vec<Found<Option<WayBack>>>> {
+    let left: Result<Vec<Left>> = call!(
+        conn, Left, "SELECT * FROM actas_leave_many(", Grounds::of(asked.iter().map(|leave| &leave.ground)),
+        Array<Text> => asked.iter().map(|leave| &*leave.entry).collect::<Vec<_>>(), ", ",
+        Array<Timestamp> => asked.iter().map(|leave| leave.at.naive_utc()).collect::<Vec<_>>(), ", ",
+        Array<Text> => asked.iter().map(|leave| leave.by.to_string()).collect::<Vec<_>>(), ", ",
+        Text => EndCause::Logout.as_str(), ")"
+    );
+    each_by_itself(asked, left.map(|rows| rows.into_iter().map(|row| (row.ended, row.into_way_back())).collect()))
 }
 
 #[derive(QueryableByName)]
 struct Done {
-    #[diesel(sql_type = Bool)]
-    done: bool,
+    #[diesel(sql_type = BigInt)]
+    number: i64,
 }
 
 #[derive(QueryableByName)]
 struct Started {
-    #[diesel(sql_type = Nullable<Text>)]
-    kid: Option<String>,
+    #[diesel(sql_type = BigInt)]
+    started: i64,
+    #[diesel(sql_type = Text)]
+    signer: String,
 }
 
 #[derive(QueryableByName)]
 struct Left {
+    #[diesel(sql_type = BigInt)]
+    ended: i64,
     #[diesel(sql_type = Nullable<Text>)]
     way_kid: Option<String>,
     #[diesel(sql_type = Nullable<Text>)]
@@ -200,7 +275,7 @@ impl Left {
     }
 }
 
-/// An entry as the row that `actas_append` makes of it.
+/// An entry as the row that `actas_append_many` makes of it.
 fn written(entry: &NewEntry) -> Result<String> {
     let (subject, actor) = (entry.subject.as_ref(), entry.actor.as_ref());
     let row = json!({

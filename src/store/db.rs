@@ -10,7 +10,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::conn::{Backend, Conn, Manager};
 use super::presence::Presence;
-use super::shared::Lookups;
+use super::shared::Sharing;
 use super::writer::Writer;
 use crate::domain::error::{Error, Result};
 
@@ -40,7 +40,7 @@ struct Inner {
     /// Where this process serves an SQLite file. Dropped after the connections, whose locks would go with it.
     presence: Option<Arc<Presence>>,
     /// On Postgres.
-    lookups: Option<Lookups>,
+    sharing: Option<Sharing>,
     manager: Manager,
     /// Held while a server runs on the file, so that a second one is refused.
     server_lock: Option<File>,
@@ -121,8 +121,8 @@ impl Db {
             }
             Backend::Postgres => (Lane::new(manager.clone(), options.pool_size, options.patience), None),
         };
-        let lookups = (backend == Backend::Postgres).then(Lookups::new);
-        Ok(Self(Arc::new(Inner { backend, readers, writer, presence, lookups, manager, server_lock, patience: options.patience })))
+        let sharing = (backend == Backend::Postgres).then(Sharing::new);
+        Ok(Self(Arc::new(Inner { backend, readers, writer, presence, sharing, manager, server_lock, patience: options.patience })))
     }
 
     /// As [`Db::open`], for the one process that serves. On SQLite a lock beside the file refuses a second one; the command line doesn't take it.
@@ -261,8 +261,8 @@ impl Db {
         self.0.patience
     }
 
-    pub(super) fn lookups(&self) -> Option<&Lookups> {
-        self.0.lookups.as_ref()
+    pub(super) fn sharing(&self) -> Option<&Sharing> {
+        self.0.sharing.as_ref()
     }
 
     pub(super) fn presence(&self) -> Option<&Arc<Presence>> {

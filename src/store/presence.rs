@@ -389,8 +389,8 @@ impl Db {
     /// # Errors
     /// 503 where the database can't be asked in time.
     pub async fn present(&self, id: SessionId, kid: &str) -> Result<Option<Arc<Presented>>> {
-        if let Some(lookups) = self.lookups() {
-            return lookups.sessions.ask(self, (id, kid.to_owned()), self.patience()).await;
+        if let Some(sharing) = self.sharing() {
+            return sharing.sessions.ask(self, (id, kid.to_owned()), self.patience()).await;
         }
         let kid: Arc<str> = kid.into();
         let signed = Arc::clone(&kid);
@@ -404,8 +404,8 @@ impl Db {
     /// # Errors
     /// 503 where the database can't be asked in time.
     pub async fn article(&self, id: ArticleId) -> Result<Option<Arc<Article>>> {
-        if let Some(lookups) = self.lookups() {
-            return lookups.articles.ask(self, id, self.patience()).await;
+        if let Some(sharing) = self.sharing() {
+            return sharing.articles.ask(self, id, self.patience()).await;
         }
         let find = move |conn: &mut Conn| articles::find(conn, id, Lock::None);
         self.recall_or_find(move |presence| presence.articles.get(&id), find, move |presence, found| presence.articles.insert(id, found))

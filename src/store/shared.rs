@@ -1,4 +1,5 @@
-//! Look-ups that wait at the same moment share a select. Each is as fresh as one of its own: its select begins after it was asked for.
+//! Postgres: what waits at the same moment shares a statement, which is a round trip, and for a write a commit with its flush. A look-up is as fresh as one of its
+//! own: its select begins after it was asked for.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -6,64 +7,91 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use super::articles;
+use super::at_once::{self, Leave, Save, Start};
 use super::conn::Conn;
 use super::db::Db;
-use super::sessions::{self, Presented};
+use super::sessions::{self, Presented, WayBack};
 use super::users;
 use crate::domain::article::Article;
 use crate::domain::error::{Code, Error, Result};
 use crate::domain::ids::{ArticleId, SessionId, UserId};
 use crate::domain::user::User;
 
-/// How many selects of a kind run at once: while one is answered, the next can begin.
-const MOST_SELECTS: usize = 2;
+/// How many statements of a kind run at once: while one is answered, the next can begin.
+const MOST_STATEMENTS: usize = 2;
 
-/// How many look-ups share a select at most.
+/// How many share a statement at most.
 const MOST_AT_ONCE: usize = 64;
 
-/// The look-ups that nearly every request makes, on Postgres, where each select is a round trip.
-pub(super) struct Lookups {
+/// What is asked of the database most often.
+pub(super) struct Sharing {
     pub sessions: Arc<Shared<(SessionId, String), Arc<Presented>>>,
     pub articles: Arc<Shared<ArticleId, Arc<Article>>>,
     pub users: Arc<Shared<UserId, User>>,
+    pub saves: Arc<Shared<Save, ()>>,
+    /// Answers the kid of the key that signs the token.
+    pub starts: Arc<Shared<Start, String>>,
+    pub leaves: Arc<Shared<Leave, Option<WayBack>>>,
 }
 
-impl Lookups {
+impl Sharing {
     pub fn new() -> Self {
         Self {
-            sessions: Arc::new(Shared::new(sessions::find_presented_many)),
-            articles: Arc::new(Shared::new(articles::find_many)),
-            users: Arc::new(Shared::new(users::find_many)),
+            sessions: Shared::look_up(sessions::find_presented_many),
+            articles: Shared::look_up(articles::find_many),
+            users: Shared::look_up(users::find_many),
+            saves: Shared::write(at_once::save_many),
+            starts: Shared::write(at_once::start_many),
+            leaves: Shared::write(at_once::leave_many),
         }
     }
 }
 
-/// What one look-up finds. A row that can't be read is the misfortune of those who ask for it, and not of those who share the select.
+/// What comes of one's asking; nothing where nothing is found, or was done. A row that can't be read is the misfortune of those who ask for it, and not of those who
+/// share the statement.
 pub(super) type Found<V> = Result<Option<V>>;
 
-/// Finds many at once, in the order in which they were asked for.
-type FindMany<K, V> = fn(&mut Conn, &[K]) -> Result<Vec<Found<V>>>;
+/// Answers many at once, in the order in which they asked.
+type AnswerMany<K, V> = fn(&mut Conn, &[K]) -> Result<Vec<Found<V>>>;
 
-/// After how many selects a connection goes back to the pool, where others wait for one.
-const MOST_SELECTS_IN_A_ROW: usize = 16;
+/// After how many statements a connection goes back to the pool, where others wait for one.
+const MOST_STATEMENTS_IN_A_ROW: usize = 16;
 
-/// One kind of look-up.
+/// One kind of thing that is asked for.
 pub(super) struct Shared<K, V> {
-    find: FindMany<K, V>,
+    answer: AnswerMany<K, V>,
+    /// A write isn't sent twice, and whoever waits for one that has begun waits for its end.
+    is_write: bool,
     queue: Mutex<Queue<K, V>>,
 }
 
 struct Queue<K, V> {
-    waiting: Vec<(K, Reply<V>)>,
+    waiting: Vec<Asked<K, V>>,
+    /// How many have asked so far.
+    asked: u64,
     /// Those that run, or are about to.
-    selects: usize,
+    statements: usize,
+}
+
+struct Asked<K, V> {
+    number: u64,
+    key: K,
+    reply: Reply<V>,
 }
 
 type Reply<V> = oneshot::Sender<Found<V>>;
 
 impl<K: Send + 'static, V: Send + 'static> Shared<K, V> {
-    fn new(find: FindMany<K, V>) -> Self {
-        Self { find, queue: Mutex::new(Queue { waiting: Vec::new(), selects: 0 }) }
+    fn look_up(answer: AnswerMany<K, V>) -> Arc<Self> {
+        Self::new(answer, false)
+    }
+
+    fn write(answer: AnswerMany<K, V>) -> Arc<Self> {
+        Self::new(answer, true)
+    }
+
+    fn new(answer: AnswerMany<K, V>, is_write: bool) -> Arc<Self> {
+        Arc::new(Self { answer, is_write, queue: Mutex::new(Queue { waiting: Vec::new(), asked: 0, statements: 0 }) })
     }
 
     fn queue(&self) -> MutexGuard<'_, Queue<K, V>> {
@@ -71,27 +99,40 @@ impl<K: Send + 'static, V: Send + 'static> Shared<K, V> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Asks for `key`, and waits for `patience` at most.
+    /// Asks for `key`, and waits for `patience` at most until it is taken up, and a look-up no longer than that for its answer.
     ///
     /// # Errors
     /// 503 where the database can't be asked in time.
     pub async fn ask(self: &Arc<Self>, db: &Db, key: K, patience: Duration) -> Result<Option<V>> {
         let (reply, answer) = oneshot::channel();
-        let is_needed = {
+        let (number, is_needed) = {
             let mut queue = self.queue();
-            queue.waiting.push((key, reply));
-            let is_needed = queue.selects < MOST_SELECTS;
-            queue.selects += usize::from(is_needed);
-            is_needed
+            queue.asked += 1;
+            let number = queue.asked;
+            queue.waiting.push(Asked { number, key, reply });
+            let is_needed = queue.statements < MOST_STATEMENTS;
+            queue.statements += usize::from(is_needed);
+            (number, is_needed)
         };
         if is_needed {
             let (shared, db) = (Arc::clone(self), db.clone());
             tokio::task::spawn_blocking(move || shared.answer_all(&db));
         }
-        match tokio::time::timeout(patience, answer).await {
-            Ok(answered) => answered.unwrap_or_else(|_| Err(Error::internal("a look-up panicked"))),
-            Err(_) => Err(Error::overloaded()),
-        }
+        let mut answer = std::pin::pin!(answer);
+        let answered = match tokio::time::timeout(patience, &mut answer).await {
+            Ok(answered) => answered,
+            Err(_) if !self.is_write || self.withdraw(number) => return Err(Error::overloaded()),
+            Err(_) => answer.await,
+        };
+        answered.unwrap_or_else(|_| Err(Error::internal("what is asked at once panicked")))
+    }
+
+    /// Takes back what was asked; whether that was in time.
+    fn withdraw(&self, number: u64) -> bool {
+        let mut queue = self.queue();
+        let before = queue.waiting.len();
+        queue.waiting.retain(|asked| asked.number != number);
+        queue.waiting.len() < before
     }
 
     /// Answers whoever waits, until nobody does.
@@ -99,7 +140,7 @@ impl<K: Send + 'static, V: Send + 'static> Shared<K, V> {
         let mut running = Running { shared: self, counts: true };
         let mut conn = db.lend();
         for round in 1.. {
-            if round % MOST_SELECTS_IN_A_ROW == 0 {
+            if round % MOST_STATEMENTS_IN_A_ROW == 0 {
                 // In this order, or a pool of one would wait for itself.
                 drop(conn);
                 conn = db.lend();
@@ -108,30 +149,37 @@ impl<K: Send + 'static, V: Send + 'static> Shared<K, V> {
                 let mut queue = self.queue();
                 if queue.waiting.is_empty() {
                     // In the same breath, so that whoever asks next knows that nobody looks any more.
-                    queue.selects -= 1;
+                    queue.statements -= 1;
                     running.counts = false;
                     return;
                 }
                 let most = queue.waiting.len().min(MOST_AT_ONCE);
-                queue.waiting.drain(..most).filter(|(_, reply)| !reply.is_closed()).unzip()
+                let taken = queue.waiting.drain(..most).filter(|asked| !asked.reply.is_closed());
+                taken.map(|asked| (asked.key, asked.reply)).unzip()
             };
-            let found = match &mut conn {
-                Ok(conn) => match (self.find)(conn, &keys) {
+            if keys.is_empty() {
+                continue;
+            }
+            let answered = match &mut conn {
+                Ok(conn) => match (self.answer)(conn, &keys) {
                     // It may have died with the server since it was last used.
-                    Err(error) if error.code() == Code::DatabaseUnavailable => db.reconnect(conn).and_then(|()| (self.find)(conn, &keys)),
-                    found => found,
+                    Err(error) if error.code() == Code::DatabaseUnavailable => db.reconnect(conn).and_then(|()| {
+                        // Nobody knows whether a write was done.
+                        if self.is_write { Err(error) } else { (self.answer)(conn, &keys) }
+                    }),
+                    answered => answered,
                 },
                 Err(error) => Err(error.clone()),
             };
-            match found {
-                Ok(found) => replies.into_iter().zip(found).for_each(|(reply, found)| drop(reply.send(found))),
+            match answered {
+                Ok(answers) => replies.into_iter().zip(answers).for_each(|(reply, answer)| drop(reply.send(answer))),
                 Err(error) => replies.into_iter().for_each(|reply| drop(reply.send(Err(error.clone())))),
             }
         }
     }
 }
 
-/// Counts as a select until it says otherwise, or panics.
+/// Counts as a statement until it says otherwise, or panics.
 struct Running<'a, K, V> {
     shared: &'a Shared<K, V>,
     counts: bool,
@@ -140,7 +188,7 @@ struct Running<'a, K, V> {
 impl<K, V> Drop for Running<'_, K, V> {
     fn drop(&mut self) {
         if self.counts {
-            self.shared.queue.lock().unwrap_or_else(PoisonError::into_inner).selects -= 1;
+            self.shared.queue.lock().unwrap_or_else(PoisonError::into_inner).statements -= 1;
         }
     }
 }

@@ -142,8 +142,8 @@ impl Db {
     /// # Errors
     /// 503 where the database can't be asked in time.
     pub async fn user(&self, id: UserId) -> Result<Option<User>> {
-        match self.lookups() {
-            Some(lookups) => lookups.users.ask(self, id, self.patience()).await,
+        match self.sharing() {
+            Some(sharing) => sharing.users.ask(self, id, self.patience()).await,
             None => self.glance(move |conn| find(conn, id, Lock::None)).await,
         }
     }

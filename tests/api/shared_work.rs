@@ -1,8 +1,10 @@
 //! What many share for speed: commits and memory on SQLite, selects and whole statements on Postgres. Nobody notices but by the clock.
 
-use serde_json::{Value, json};
+use std::sync::atomic::{AtomicU32, Ordering};
 
-use crate::harness::{Backend, Caller, Office, Person, at_once};
+use serde_json::json;
+
+use crate::harness::{Acting, Backend, Caller, Office, Person, at_once};
 
 api_tests! {
     many_who_ask_at_once_each_get_their_own,
@@ -13,6 +15,8 @@ api_tests! {
     [sqlite] what_another_process_writes_is_seen_by_the_next_request,
     [postgres] a_row_that_can_t_be_read_is_the_misfortune_of_its_own_caller,
     [postgres] a_statement_that_rests_on_what_is_no_longer_so_does_nothing,
+    [postgres] of_those_who_share_a_statement_each_is_served_by_its_own_ground,
+    [postgres] a_locked_row_holds_off_nobody_else,
 }
 
 fn new_article(author: &Caller) -> String {
@@ -182,33 +186,91 @@ fn a_row_that_can_t_be_read_is_the_misfortune_of_its_own_caller(office: &Office)
     });
 }
 
-/// What a statement of this kind says: whether it was done.
-fn is_done(office: &Office, ground: &[&str; 5]) -> bool {
-    let entry: Value = json!({
-        "id": "019aa0f0-0000-7000-8000-00000000ffff", "occurred_at": "2026-11-23T10:00:00", "origin": "system", "action": "impersonation.ended",
-        "resource_type": "impersonation", "resource_id": ground[0], "note": "by hand", "changes": "{}"
-    });
-    let [session, kid, subject, actor, policy] = ground;
-    let leave = format!(
-        "SELECT count(*)::text FROM actas_leave('{session}', '{kid}', {subject}, {actor}, {policy}, '{entry}', '2026-11-23 10:00:00', 'logout', NULL)"
-    );
-    office.db_text(&leave).unwrap() == "1"
+/// Ends the impersonations of these grounds in one statement, as the server would; answers the places of those that it ended.
+fn leave_many(office: &Office, grounds: &[[&str; 5]]) -> Vec<String> {
+    static MADE: AtomicU32 = AtomicU32::new(0);
+    let column = |of: &dyn Fn(&[&str; 5]) -> String| grounds.iter().map(of).collect::<Vec<_>>().join(", ");
+    let quoted = |place: usize| column(&|ground| format!("'{}'", ground[place]));
+    let plain = |place: usize| column(&|ground| ground[place].to_owned());
+    let entry = |ground: &[&str; 5]| {
+        let number = MADE.fetch_add(1, Ordering::Relaxed);
+        let entry = json!({
+            "id": format!("019aa0f0-0000-7000-8000-00000000{number:04x}"), "occurred_at": "2026-11-23T10:00:00", "origin": "system",
+            "action": "impersonation.ended", "resource_type": "impersonation", "resource_id": ground[0], "note": "by hand", "changes": "{}"
+        });
+        format!("'{entry}'")
+    };
+    office.db_lines(&format!(
+        "SELECT ended::text AS value FROM actas_leave_many(ARRAY[{}], ARRAY[{}], ARRAY[{}]::bigint[], ARRAY[{}]::bigint[], ARRAY[{}]::bigint[], ARRAY[{}], \
+         ARRAY[{}]::timestamp[], ARRAY[{}]::text[], 'logout') ORDER BY ended",
+        quoted(0),
+        quoted(1),
+        plain(2),
+        plain(3),
+        plain(4),
+        column(&entry),
+        column(&|_| "'2026-11-23 10:00:00'".to_owned()),
+        column(&|_| "NULL".to_owned()),
+    ))
+}
+
+fn kid_of(acting: &Acting) -> String {
+    crate::harness::header_of(&acting.access_token)["kid"].as_str().unwrap().to_owned()
 }
 
 fn a_statement_that_rests_on_what_is_no_longer_so_does_nothing(office: &Office) {
     let (admin, author) = (office.administrator(), office.author());
     let acting = office.impersonate(&admin, &author);
-    let kid = crate::harness::header_of(&acting.access_token)["kid"].as_str().unwrap().to_owned();
+    let kid = kid_of(&acting);
     let ground = [&*acting.id, &*kid, "1", "1", "1"];
     for (place, other) in [(0, &*author.session_id), (1, "another"), (2, "2"), (3, "2"), (3, "NULL"), (4, "2"), (4, "NULL")] {
         let mut wrong = ground;
         wrong[place] = other;
         let entries = office.db_count("SELECT count(*) FROM entries");
-        assert!(!is_done(office, &wrong), "{wrong:?}");
+        assert!(leave_many(office, &[wrong]).is_empty(), "{wrong:?}");
         assert_eq!(office.db_count("SELECT count(*) FROM entries"), entries, "{wrong:?}");
     }
     acting.get("/v1/me").expect(200);
-    assert!(is_done(office, &ground));
+    assert_eq!(leave_many(office, &[ground]), ["1"]);
     acting.get("/v1/me").problem(401, "impersonation_ended");
-    assert!(!is_done(office, &ground), "it was over already");
+    assert!(leave_many(office, &[ground]).is_empty(), "it was over already");
+}
+
+fn of_those_who_share_a_statement_each_is_served_by_its_own_ground(office: &Office) {
+    let (admin, author) = (office.administrator(), office.author());
+    let [first, stale, second] = std::array::from_fn(|_| office.impersonate(&admin, &author));
+    let kid = kid_of(&first);
+    let ground = |acting: &Acting| acting.id.clone();
+    let (one, two, three) = (ground(&first), ground(&stale), ground(&second));
+    let of = |id| [id, &*kid, "1", "1", "1"];
+    let mut wrong = of(&*two);
+    wrong[2] = "7";
+    let entries = office.db_count("SELECT count(*) FROM entries");
+    // The first twice, which ends it once.
+    assert_eq!(leave_many(office, &[of(&*one), wrong, of(&*one), of(&*three)]), ["1", "4"]);
+    assert_eq!(office.db_count("SELECT count(*) FROM entries"), entries + 2);
+    first.get("/v1/me").problem(401, "impersonation_ended");
+    stale.get("/v1/me").expect(200);
+    second.get("/v1/me").problem(401, "impersonation_ended");
+}
+
+/// What others have locked keeps those who depend on it waiting, and nobody else.
+fn a_locked_row_holds_off_nobody_else(office: &Office) {
+    let (admin, author) = (office.administrator(), office.author());
+    let articles = [new_article(&author), new_article(&author)];
+    let acting = office.impersonate(&admin, &author);
+    let id = articles[0].rsplit('/').next().unwrap();
+    let hold = format!("BEGIN; SELECT 1 FROM articles WHERE id = '{id}' FOR UPDATE; SELECT pg_sleep(1.5); COMMIT");
+    std::thread::scope(|scope| {
+        let holder = scope.spawn(|| office.db_script(&hold).unwrap());
+        let is_held = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'BEGIN; SELECT 1 FROM articles%' AND wait_event = 'PgSleep' AND datname = current_database()";
+        while office.db_count(is_held) == 0 {
+            std::thread::yield_now();
+        }
+        let waiting = scope.spawn(|| author.patch(&articles[0], json!({ "title": "Late" })).expect(200));
+        acting.patch(&articles[1], json!({ "title": "At once" })).expect(200);
+        assert!(!holder.is_finished(), "the other article's change waited for the lock");
+        waiting.join().unwrap();
+    });
+    assert_eq!(author.get(&articles[0]).expect(200).str("title"), "Late");
 }

@@ -1,0 +1,153 @@
+-- As in `one_statement`, for many callers at once: they share a round trip, a commit and its flush, and what every statement costs however many rows it writes.
+-- Each names what it read and decided by. Whoever's ground still stands, under the locks that every write takes, is served, and told so by their number; the others
+-- begin again, each by itself. A row that somebody else has locked is not waited for, because all would wait: its caller is one of the others.
+-- (The functions for one at a time stay for servers that don't know these yet.)
+
+-- Locks these sessions, and their originals with them, as every write of a session does; answers those that it got.
+CREATE FUNCTION actas_lock_sessions(p_sessions text[]) RETURNS text[] LANGUAGE plpgsql
+SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
+BEGIN
+    RETURN ARRAY(
+        SELECT id FROM sessions
+        WHERE id = ANY (p_sessions || ARRAY(SELECT original_session_id FROM sessions WHERE id = ANY (p_sessions)))
+        ORDER BY id FOR NO KEY UPDATE SKIP LOCKED);
+END $$;
+
+-- The numbers of those whose sessions are locked and open, whose keys count, and whose people and policy are as they were read. Nothing else of it can change but
+-- when it was last used.
+CREATE FUNCTION actas_standing(
+    p_locked text[], p_sessions text[], p_kids text[], p_subjects bigint[], p_actors bigint[], p_policies bigint[]
+) RETURNS bigint[] LANGUAGE plpgsql
+SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
+DECLARE
+    policy_now bigint := (SELECT version FROM policies WHERE id = 'policy');
+    good_kids text[] := ARRAY(SELECT kid FROM keys WHERE kid = ANY (p_kids) AND retired_at IS NULL);
+BEGIN
+    RETURN ARRAY(
+        SELECT asked.number
+        FROM unnest(p_sessions, p_kids, p_subjects, p_actors, p_policies) WITH ORDINALITY AS asked (session, kid, subject, actor, policy, number)
+        JOIN sessions AS own ON own.id = asked.session
+        JOIN users AS subject ON subject.id = own.subject_id
+        LEFT JOIN users AS actor ON actor.id = own.actor_id
+        LEFT JOIN sessions AS original ON original.id = own.original_session_id
+        WHERE own.ended_at IS NULL AND original.ended_at IS NULL
+            AND own.id = ANY (p_locked) AND (own.original_session_id IS NULL OR own.original_session_id = ANY (p_locked))
+            AND subject.version = asked.subject AND actor.version IS NOT DISTINCT FROM asked.actor
+            AND asked.kid = ANY (good_kids) AND asked.policy IS NOT DISTINCT FROM policy_now
+        ORDER BY asked.number);
+END $$;
+
+-- Appends those of the entries whose numbers are given, in their order.
+CREATE FUNCTION actas_append_many(p_entries text[], p_numbers bigint[]) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO entries (
+        id, occurred_at, origin, action, resource_type, resource_id, resource_version, subject_id, subject_email, subject_name,
+        actor_id, actor_email, actor_name, impersonation_id, note, changes, request_id)
+    SELECT
+        id, occurred_at, origin, action, resource_type, resource_id, resource_version, subject_id, subject_email, subject_name,
+        actor_id, actor_email, actor_name, impersonation_id, note, changes, request_id
+    FROM unnest(p_entries) WITH ORDINALITY AS given (entry, number), json_populate_record(NULL::entries, given.entry::json)
+    WHERE given.number = ANY (p_numbers)
+    ORDER BY given.number;
+END $$;
+
+-- Writes the texts of articles, whose versions are one above the rows', with their entries; answers the numbers of those that it wrote.
+CREATE FUNCTION actas_save_articles(
+    p_sessions text[], p_kids text[], p_subjects bigint[], p_actors bigint[], p_policies bigint[], p_entries text[],
+    p_ids text[], p_versions bigint[], p_titles text[], p_abstracts text[], p_bodies text[], p_searches text[], p_updated_at timestamp[]
+) RETURNS SETOF bigint LANGUAGE plpgsql
+SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
+DECLARE
+    locked text[] := actas_lock_sessions(p_sessions);
+    locked_articles text[] := ARRAY(SELECT id FROM articles WHERE id = ANY (p_ids) ORDER BY id FOR NO KEY UPDATE SKIP LOCKED);
+    standing bigint[] := actas_standing(locked, p_sessions, p_kids, p_subjects, p_actors, p_policies);
+BEGIN
+    -- One change of an article at a time.
+    standing := ARRAY(
+        SELECT DISTINCT ON (asked.id) asked.number
+        FROM unnest(p_ids, p_versions) WITH ORDINALITY AS asked (id, version, number)
+        JOIN articles ON articles.id = asked.id AND articles.version = asked.version - 1
+        WHERE asked.number = ANY (standing) AND asked.id = ANY (locked_articles)
+        ORDER BY asked.id, asked.number);
+    PERFORM actas_append_many(p_entries, standing);
+    UPDATE articles SET title = asked.title, abstract = asked.abstract, body = asked.body, search = asked.search,
+        version = asked.version, updated_at = asked.updated_at
+    FROM unnest(p_ids, p_versions, p_titles, p_abstracts, p_bodies, p_searches, p_updated_at) WITH ORDINALITY
+        AS asked (id, version, title, abstract, body, search, updated_at, number)
+    WHERE articles.id = asked.id AND asked.number = ANY (standing);
+    RETURN QUERY SELECT unnest(standing);
+END $$;
+
+-- Opens impersonations and their ways back, with their entries, and answers for each that it opened its number and the kid of the key that signs its token. What
+-- they depend on stays as it is until this commits.
+CREATE FUNCTION actas_start_many(
+    p_sessions text[], p_kids text[], p_subjects bigint[], p_actors bigint[], p_policies bigint[], p_entries text[],
+    p_users text[], p_user_versions bigint[], p_impersonations text[], p_ways_back text[], p_algorithm text
+) RETURNS TABLE (started bigint, signer text) LANGUAGE plpgsql
+SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
+DECLARE
+    locked text[] := actas_lock_sessions(p_sessions);
+    locked_policies bigint[] := ARRAY(SELECT version FROM policies WHERE id = 'policy' FOR SHARE SKIP LOCKED);
+    locked_users text[] := ARRAY(
+        SELECT id FROM users WHERE id = ANY (p_users || ARRAY(SELECT subject_id FROM sessions WHERE id = ANY (p_sessions)))
+        ORDER BY id FOR SHARE SKIP LOCKED);
+    locked_kids text[] := ARRAY(SELECT kid FROM keys WHERE kid = ANY (p_kids) ORDER BY kid FOR SHARE SKIP LOCKED);
+    newest text := (
+        SELECT kid FROM keys WHERE purpose = 'sign' AND algorithm = p_algorithm AND retired_at IS NULL
+        ORDER BY created_at DESC, kid DESC LIMIT 1);
+    standing bigint[] := actas_standing(locked, p_sessions, p_kids, p_subjects, p_actors, p_policies);
+BEGIN
+    IF newest IS NULL THEN
+        RETURN;
+    END IF;
+    standing := ARRAY(
+        SELECT asked.number
+        FROM unnest(p_sessions, p_kids, p_users, p_user_versions, p_policies) WITH ORDINALITY
+            AS asked (session, kid, subject, version, policy, number)
+        JOIN users ON users.id = asked.subject AND users.version = asked.version
+        JOIN sessions AS own ON own.id = asked.session
+        WHERE asked.number = ANY (standing) AND users.id = ANY (locked_users) AND own.subject_id = ANY (locked_users)
+            AND asked.kid = ANY (locked_kids) AND asked.policy = ANY (locked_policies)
+        ORDER BY asked.number);
+    PERFORM actas_append_many(p_entries, standing);
+    INSERT INTO sessions (id, subject_id, actor_id, original_session_id, mode, reason, ticket, bound_permissions, bound_resources,
+        started_at, expires_at, last_used_at)
+    SELECT id, subject_id, actor_id, original_session_id, mode, reason, ticket, bound_permissions, bound_resources,
+        started_at, expires_at, last_used_at
+    FROM unnest(p_impersonations) WITH ORDINALITY AS given (impersonation, number),
+        json_populate_record(NULL::sessions, given.impersonation::json)
+    WHERE given.number = ANY (standing);
+    INSERT INTO ways_back (impersonation_id, kid, signing_input, challenge, expires_at)
+    SELECT impersonation_id, kid, signing_input, challenge, expires_at
+    FROM unnest(p_ways_back) WITH ORDINALITY AS given (way_back, number), json_populate_record(NULL::ways_back, given.way_back::json)
+    WHERE given.number = ANY (standing);
+    RETURN QUERY SELECT unnest(standing), newest;
+END $$;
+
+-- Ends impersonations with their entries, and answers for each that it ended its number and its way back, which is closed then.
+CREATE FUNCTION actas_leave_many(
+    p_sessions text[], p_kids text[], p_subjects bigint[], p_actors bigint[], p_policies bigint[], p_entries text[],
+    p_ended_at timestamp[], p_ended_by text[], p_cause text
+) RETURNS TABLE (ended bigint, way_kid text, signing_input text, challenge text, expires_at timestamp) LANGUAGE plpgsql
+SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
+DECLARE
+    locked text[] := actas_lock_sessions(p_sessions);
+    standing bigint[] := actas_standing(locked, p_sessions, p_kids, p_subjects, p_actors, p_policies);
+BEGIN
+    -- Of many who end the same one, one does.
+    standing := ARRAY(
+        SELECT DISTINCT ON (asked.session) asked.number FROM unnest(p_sessions) WITH ORDINALITY AS asked (session, number)
+        WHERE asked.number = ANY (standing)
+        ORDER BY asked.session, asked.number);
+    PERFORM actas_append_many(p_entries, standing);
+    UPDATE sessions SET ended_at = asked.ended_at, end_cause = p_cause, ended_by_id = asked.ended_by
+    FROM unnest(p_sessions, p_ended_at, p_ended_by) WITH ORDINALITY AS asked (session, ended_at, ended_by, number)
+    WHERE sessions.id = asked.session AND asked.number = ANY (standing);
+    RETURN QUERY
+        WITH leaving AS (
+            SELECT asked.session, asked.number FROM unnest(p_sessions) WITH ORDINALITY AS asked (session, number) WHERE asked.number = ANY (standing)
+        ),
+        taken AS (DELETE FROM ways_back AS way USING leaving WHERE way.impersonation_id = leaving.session RETURNING way.*)
+        SELECT leaving.number, taken.kid, taken.signing_input, taken.challenge, taken.expires_at
+        FROM leaving LEFT JOIN taken ON taken.impersonation_id = leaving.session;
+END $$;
