@@ -368,7 +368,7 @@ impl LoginSettings {
         let failures = reader.required(&Self::LOGIN_FAILURES_PER_MINUTE, &self.login_failures_per_minute, number(0, 10_000));
         Some(LoginConfig {
             bcrypt_cost: bcrypt_cost?,
-            hashing_threads: hashing_threads?.unwrap_or_else(|| (cores() / 2).max(1)),
+            hashing_threads: hashing_threads?.unwrap_or_else(cores),
             hashing_queue: hashing_queue?,
             failures_per_minute: failures?,
         })

@@ -169,9 +169,9 @@ impl Passwords {
     }
 }
 
-/// How far the threads step back behind the others, from 0 to 19: a busy one gets a tenth of what another one gets beside it.
+/// How far the threads step back behind the others, from 0 to 19: a busy one gets a sixtieth of what another one gets beside it.
 #[cfg(target_os = "linux")]
-const NICENESS: i32 = 10;
+const NICENESS: i32 = 19;
 
 /// Lowers the calling thread's priority. Elsewhere than on Linux the system knows priorities of whole processes only.
 fn step_back() {

@@ -156,7 +156,7 @@ settings! {
 settings! {
     /// Logging in: how much hashing at once, and how many failures.
     pub struct LoginSettings ("Passwords") {
-        hashing_threads: HASHING_THREADS <"COUNT"> = Described("half of the cores, at least 1"), "Threads that hash passwords, 1 to 256";
+        hashing_threads: HASHING_THREADS <"COUNT"> = Described("the cores"), "Threads that hash passwords, 1 to 256";
         hashing_queue: HASHING_QUEUE <"COUNT"> = Value("32"), "Passwords that may wait for such a thread before logins are answered 503, 1 to 10000";
         login_failures_per_minute: LOGIN_FAILURES_PER_MINUTE <"COUNT"> = Value("10"),
             "Failed logins a minute, for an account and for an address, before 429, up to 10000; 0 is off";
