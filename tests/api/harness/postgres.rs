@@ -115,7 +115,7 @@ printf '%s' "$4" >"$directory/certificate.pem"
 (umask 077 && printf '%s' "$5" >"$directory/key.pem")
 "$programs/postgres" -D "$directory/data" -p "$port" -c ssl=on -c ssl_cert_file="$directory/certificate.pem" \
     -c ssl_key_file="$directory/key.pem" -c listen_addresses=127.0.0.1 -c unix_socket_directories= \
-    -c max_connections=300 -c jit=off -c shared_buffers=64MB -c fsync=off -c synchronous_commit=off -c full_page_writes=off \
+    -c max_connections=300 -c jit=off -c dynamic_shared_memory_type=mmap -c shared_buffers=64MB -c fsync=off -c synchronous_commit=off -c full_page_writes=off \
     -c wal_level=minimal -c max_wal_senders=0 -c max_wal_size=256MB >>"$directory/log" 2>&1 &
 server=$!
 read -r _
