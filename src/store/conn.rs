@@ -168,9 +168,11 @@ impl Manager {
                 let mut conn = PgConnection::establish(&self.url)?;
                 // Bounds what a statement may take, so that a stuck server gives an answer. Naive times are UTC on both sides. Which index finds something follows
                 // from what is asked and not from the values, so a statement is planned once: to plan it at every use takes longer than to run it, as to compile it does.
+                // And there is an index for everything that is looked for: a plan that reads a table whole while it is small would be kept when it has grown.
                 let setup = format!(
                     "SET lock_timeout = {lock_ms}; SET statement_timeout = {}; SET idle_in_transaction_session_timeout = 60000; SET TIME ZONE 'UTC';
-                     SET plan_cache_mode = force_generic_plan; SET jit = off",
+                     SET plan_cache_mode = force_generic_plan; SET jit = off;
+                     SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off",
                     lock_ms * 2
                 );
                 conn.batch_execute(&setup).map_err(ConnectionError::CouldntSetupConfiguration)?;
