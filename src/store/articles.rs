@@ -121,9 +121,7 @@ macro_rules! save {
             " WHERE id = ", Text => article.id.to_string(),
             " AND version = ", BigInt => article.version - 1, "",
         );
-        require_one(on_either!(conn, conn => changed.execute(conn)).or_domain()?)?;
-        presence::wrote_here(article);
-        Ok(())
+        require_one(on_either!(conn, conn => changed.execute(conn)).or_domain()?)
     }};
 }
 
@@ -135,12 +133,15 @@ pub fn update(conn: &mut Conn, article: &Article, entry: &NewEntry) -> Result<()
     save!(conn, article, entry, ", status = ", Text => article.status.as_str(), ", editor_id = ", Nullable<Text> => editor_id(article))
 }
 
-/// As [`update`], for a change of the text alone: SQLite writes every index anew whose columns are named.
+/// As [`update`], for a change of the text alone of an article that was found in the same transaction: what it is now is remembered, with the names of its people.
+/// SQLite writes every index anew whose columns are named, so those of status and editor stay as they are.
 ///
 /// # Errors
 /// As [`update`].
 pub fn update_text(conn: &mut Conn, article: &Article, entry: &NewEntry) -> Result<()> {
-    save!(conn, article, entry)
+    save!(conn, article, entry)?;
+    presence::wrote_here(article);
+    Ok(())
 }
 
 /// Deletes `article`; `entry` is the deletion under the version after its last.

@@ -30,6 +30,8 @@ pub fn run(db: &Db) -> Result<Vec<String>> {
     let mut conn = db.dedicated()?;
     match &mut conn {
         Conn::Sqlite(conn) => {
+            // A migration may sort a large table, which has no place in memory.
+            conn.batch_execute("PRAGMA temp_store = DEFAULT").or_domain()?;
             // Each migration's own transaction becomes a savepoint in this one.
             AnsiTransactionManager::begin_transaction_sql(conn, "BEGIN EXCLUSIVE").or_domain()?;
             match conn.run_pending_migrations(SQLITE).map(|ran| ran.iter().map(ToString::to_string).collect()) {

@@ -196,6 +196,8 @@ impl Presence {
         noted.head = None;
         noted.data_version = data_version;
         noted.generation += 1;
+        // While nobody attended, nothing was told of.
+        self.clear();
         Ok(())
     }
 

@@ -254,23 +254,48 @@ fn of_those_who_share_a_statement_each_is_served_by_its_own_ground(office: &Offi
     second.get("/v1/me").problem(401, "impersonation_ended");
 }
 
+/// Does `what` while another client of the database holds the rows that `select` locks; what waits for them waits for ever, as far as `what` is concerned.
+fn while_held<T>(office: &Office, select: &str, what: impl FnOnce() -> T) -> T {
+    static HELD: AtomicU32 = AtomicU32::new(0);
+    let released = format!("released_{}", HELD.fetch_add(1, Ordering::Relaxed));
+    let wait = format!(
+        "DO $$ BEGIN WHILE NOT EXISTS (SELECT 1 FROM pg_class WHERE relname = '{released}') LOOP PERFORM pg_sleep(0.01); END LOOP; END $$"
+    );
+    let hold = format!("BEGIN; {select} FOR UPDATE; {wait}; COMMIT");
+    std::thread::scope(|scope| {
+        scope.spawn(|| office.db_script(&hold).unwrap());
+        let is_held = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'BEGIN; SELECT 1 FROM%' AND wait_event = 'PgSleep' AND datname = current_database()";
+        while office.db_count(is_held) == 0 {
+            std::thread::yield_now();
+        }
+        let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(what));
+        office.db_execute(&format!("CREATE TABLE {released} ()")).unwrap();
+        done.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
+}
+
 /// What others have locked keeps those who depend on it waiting, and nobody else.
 fn a_locked_row_holds_off_nobody_else(office: &Office) {
     let (admin, author) = (office.administrator(), office.author());
     let articles = [new_article(&author), new_article(&author)];
     let acting = office.impersonate(&admin, &author);
-    let id = articles[0].rsplit('/').next().unwrap();
-    let hold = format!("BEGIN; SELECT 1 FROM articles WHERE id = '{id}' FOR UPDATE; SELECT pg_sleep(1.5); COMMIT");
+    let held = format!("SELECT 1 FROM articles WHERE id = '{}'", articles[0].rsplit('/').next().unwrap());
     std::thread::scope(|scope| {
-        let holder = scope.spawn(|| office.db_script(&hold).unwrap());
-        let is_held = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'BEGIN; SELECT 1 FROM articles%' AND wait_event = 'PgSleep' AND datname = current_database()";
-        while office.db_count(is_held) == 0 {
-            std::thread::yield_now();
-        }
-        let waiting = scope.spawn(|| author.patch(&articles[0], json!({ "title": "Late" })).expect(200));
-        acting.patch(&articles[1], json!({ "title": "At once" })).expect(200);
-        assert!(!holder.is_finished(), "the other article's change waited for the lock");
+        let waiting = while_held(office, &held, || {
+            let waiting = scope.spawn(|| author.patch(&articles[0], json!({ "title": "Late" })).expect(200));
+            acting.patch(&articles[1], json!({ "title": "At once" })).expect(200);
+            waiting
+        });
         waiting.join().unwrap();
     });
     assert_eq!(author.get(&articles[0]).expect(200).str("title"), "Late");
+    // The end of an impersonation waits for no way back that somebody is closing.
+    let other = office.impersonate(&admin, &author);
+    let kid = kid_of(&acting);
+    let held = format!("SELECT 1 FROM ways_back WHERE impersonation_id = '{}'", acting.id);
+    let ended =
+        while_held(office, &held, || leave_many(office, &[[&*acting.id, &*kid, "1", "1", "1"], [&*other.id, &*kid, "1", "1", "1"]]));
+    assert_eq!(ended, ["2"]);
+    acting.get("/v1/me").expect(200);
+    other.get("/v1/me").problem(401, "impersonation_ended");
 }

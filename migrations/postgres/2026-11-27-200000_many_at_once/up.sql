@@ -128,12 +128,15 @@ CREATE FUNCTION actas_leave_many(
 ) RETURNS TABLE (ended bigint, way_kid text, signing_input text, challenge text, expires_at timestamp) LANGUAGE plpgsql AS $$
 DECLARE
     locked text[] := actas_lock_sessions(p_sessions);
+    locked_ways text[] := ARRAY(
+        SELECT impersonation_id FROM ways_back WHERE impersonation_id = ANY (p_sessions) ORDER BY impersonation_id FOR UPDATE SKIP LOCKED);
     standing bigint[] := actas_standing(locked, p_sessions, p_kids, p_subjects, p_actors, p_policies);
 BEGIN
-    -- Of many who end the same one, one does.
+    -- Of many who end the same one, one does. A way back that somebody is closing is there still, and not locked.
     standing := ARRAY(
         SELECT DISTINCT ON (asked.session) asked.number FROM unnest(p_sessions) WITH ORDINALITY AS asked (session, number)
-        WHERE asked.number = ANY (standing)
+        WHERE asked.number = ANY (standing) AND (asked.session = ANY (locked_ways)
+            OR NOT EXISTS (SELECT 1 FROM ways_back AS way WHERE way.impersonation_id = asked.session))
         ORDER BY asked.session, asked.number);
     PERFORM actas_append_many(p_entries, standing);
     UPDATE sessions SET ended_at = asked.ended_at, end_cause = p_cause, ended_by_id = asked.ended_by
