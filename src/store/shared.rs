@@ -4,11 +4,12 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use diesel::r2d2::PooledConnection;
 use tokio::sync::oneshot;
 
 use super::articles;
 use super::at_once::{self, Leave, Save, Start};
-use super::conn::Conn;
+use super::conn::{Conn, Manager};
 use super::db::Db;
 use super::sessions::{self, Presented, WayBack};
 use super::users;
@@ -135,15 +136,24 @@ impl<K: Send + 'static, V: Send + 'static> Shared<K, V> {
         queue.waiting.len() < before
     }
 
+    /// A connection. What is asked on one that died is asked again on another; but a write can't be, so it begins with one that is known to live.
+    fn lend(&self, db: &Db) -> Result<PooledConnection<Manager>> {
+        let mut conn = db.lend()?;
+        if self.is_write && conn.ping().is_err() {
+            db.reconnect(&mut conn)?;
+        }
+        Ok(conn)
+    }
+
     /// Answers whoever waits, until nobody does.
     fn answer_all(&self, db: &Db) {
         let mut running = Running { shared: self, counts: true };
-        let mut conn = db.lend();
+        let mut conn = self.lend(db);
         for round in 1.. {
             if round % MOST_STATEMENTS_IN_A_ROW == 0 {
                 // In this order, or a pool of one would wait for itself.
                 drop(conn);
-                conn = db.lend();
+                conn = self.lend(db);
             }
             let (keys, replies): (Vec<K>, Vec<Reply<V>>) = {
                 let mut queue = self.queue();
