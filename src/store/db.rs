@@ -207,8 +207,20 @@ impl Db {
         loop {
             let written = match self.0.backend {
                 // Beside the writer, for which the database makes it wait.
-                Backend::Sqlite => in_transaction(&mut self.dedicated()?, &work),
-                Backend::Postgres => in_transaction(&mut *self.lend()?, &work),
+                Backend::Sqlite => {
+                    let mut conn = self.dedicated()?;
+                    conn.begin()?;
+                    end_transaction(&mut conn, &work)
+                }
+                Backend::Postgres => {
+                    let mut conn = self.lend()?;
+                    // What died since it was last used has begun with nothing.
+                    if conn.begin().is_err() {
+                        self.reconnect(&mut conn)?;
+                        conn.begin()?;
+                    }
+                    end_transaction(&mut conn, &work)
+                }
             };
             match written {
                 Err(error) if error.is_transient() && attempt < ATTEMPTS => {
@@ -270,8 +282,8 @@ impl Db {
     }
 }
 
-fn in_transaction<T>(conn: &mut Conn, work: &impl Fn(&mut Conn) -> Result<T>) -> Result<T> {
-    conn.begin()?;
+/// Runs `work` in the transaction that has begun, and ends it.
+fn end_transaction<T>(conn: &mut Conn, work: &impl Fn(&mut Conn) -> Result<T>) -> Result<T> {
     match work(conn) {
         Ok(value) => match conn.commit() {
             Ok(()) => Ok(value),
