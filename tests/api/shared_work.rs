@@ -254,7 +254,7 @@ fn of_those_who_share_a_statement_each_is_served_by_its_own_ground(office: &Offi
     second.get("/v1/me").problem(401, "impersonation_ended");
 }
 
-/// Does `what` while another client of the database holds the rows that `select` locks; what waits for them waits for ever, as far as `what` is concerned.
+/// Does `what` while another client of the database holds the rows that `select` locks, which is until `what` is done: what waits for them fails.
 fn while_held<T>(office: &Office, select: &str, what: impl FnOnce() -> T) -> T {
     static HELD: AtomicU32 = AtomicU32::new(0);
     let released = format!("released_{}", HELD.fetch_add(1, Ordering::Relaxed));
@@ -262,6 +262,9 @@ fn while_held<T>(office: &Office, select: &str, what: impl FnOnce() -> T) -> T {
         "DO $$ BEGIN WHILE NOT EXISTS (SELECT 1 FROM pg_class WHERE relname = '{released}') LOOP PERFORM pg_sleep(0.01); END LOOP; END $$"
     );
     let hold = format!("BEGIN; {select} FOR UPDATE; {wait}; COMMIT");
+    // A statement of the test itself that waits fails, where it would wait for ever.
+    let limit = "DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET lock_timeout = 5000', current_database()); END $$";
+    office.db_script(limit).unwrap();
     std::thread::scope(|scope| {
         scope.spawn(|| office.db_script(&hold).unwrap());
         let is_held = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'BEGIN; SELECT 1 FROM%' AND wait_event = 'PgSleep' AND datname = current_database()";
