@@ -92,6 +92,8 @@ pub struct DatabaseConfig {
     pub pool_size: u32,
     /// How long a request waits for a connection, and a connection for its server.
     pub timeout: Duration,
+    /// Whether a pooler lends the connections to Postgres by the transaction.
+    pub is_pooled: bool,
     /// The AES-256 key that encrypts signing keys at rest.
     pub key_encryption_key: Option<Secret<[u8; 32]>>,
 }
@@ -247,8 +249,14 @@ impl DatabaseSettings {
         let url = reader.secret(&Self::DATABASE_URL, &self.database_url, DatabaseUrl::parse);
         let pool_size = reader.required(&Self::DATABASE_POOL_SIZE, &self.database_pool_size, number(1, 500));
         let timeout = reader.required(&Self::DATABASE_TIMEOUT_SECONDS, &self.database_timeout_seconds, seconds(300));
+        let is_pooled = one_of(&[("none", false), ("transaction", true)]);
+        let is_pooled = reader.required(&Self::DATABASE_POOLER, &self.database_pooler, is_pooled);
         let key_encryption_key = reader.optional_secret(&Self::KEY_ENCRYPTION_KEY, &self.key_encryption_key, parse_key);
-        Some(DatabaseConfig { url: url?, pool_size: pool_size?, timeout: timeout?, key_encryption_key: key_encryption_key? })
+        let (url, is_pooled) = (url?, is_pooled?);
+        if is_pooled && matches!(url, DatabaseUrl::Sqlite(_)) {
+            reader.mistake(&Self::DATABASE_POOLER, "must be `none` with SQLite");
+        }
+        Some(DatabaseConfig { url, pool_size: pool_size?, timeout: timeout?, is_pooled, key_encryption_key: key_encryption_key? })
     }
 }
 

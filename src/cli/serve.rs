@@ -148,7 +148,7 @@ pub fn database_options(config: &DatabaseConfig) -> Options {
         DatabaseUrl::Sqlite(path) => format!("sqlite://{}", path.display()),
         DatabaseUrl::Postgres(url) => url.reveal().clone(),
     };
-    Options { url, pool_size: config.pool_size, patience: config.timeout }
+    Options { url, pool_size: config.pool_size, patience: config.timeout, is_pooled: config.is_pooled }
 }
 
 /// Opens the database for serving and brings it to this version's schema.

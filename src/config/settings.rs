@@ -88,6 +88,8 @@ settings! {
         database_pool_size: DATABASE_POOL_SIZE <"COUNT"> = Value("16"), "Connections to the database at most, 1 to 500";
         database_timeout_seconds: DATABASE_TIMEOUT_SECONDS <"SECONDS"> = Value("5"),
             "How long a request waits for the database before it is answered 503, 1 to 300";
+        database_pooler: DATABASE_POOLER <"none|transaction"> = Value("none"),
+            "What stands between Actas and Postgres: `transaction` for PgBouncer with `pool_mode = transaction`, or another pooler of that kind";
         key_encryption_key: KEY_ENCRYPTION_KEY <"BASE64"> = Described("none: signing keys are kept in the clear"),
             "Encrypts the signing keys in the database: 32 random bytes in base64, such as `openssl rand -base64 32` prints";
     }

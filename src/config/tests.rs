@@ -184,6 +184,16 @@ fn only_known_databases_are_accepted_and_a_password_is_never_repeated() {
 }
 
 #[test]
+fn a_pooler_stands_in_front_of_postgres_alone() {
+    let postgres = ("ACTAS_DATABASE_URL", "postgres://h/d");
+    assert!(!check(&[postgres]).unwrap().database.is_pooled);
+    assert!(check(&[postgres, ("ACTAS_DATABASE_POOLER", "transaction")]).unwrap().database.is_pooled);
+    assert_eq!(mistakes(&[("ACTAS_DATABASE_POOLER", "transaction")]), ["ACTAS_DATABASE_POOLER must be `none` with SQLite"]);
+    let found = mistakes(&[postgres, ("ACTAS_DATABASE_POOLER", "session")]);
+    assert!(found.len() == 1 && found[0].starts_with("ACTAS_DATABASE_POOLER must "), "{found:?}");
+}
+
+#[test]
 fn a_database_url_shows_its_place_but_no_secret() {
     for (url, shown) in [
         ("postgres://u:hunter2@db.example.org:5432/actas?sslmode=require", "postgres://db.example.org:5432/actas"),

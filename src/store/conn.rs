@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use diesel::connection::{AnsiTransactionManager, SimpleConnection as _, TransactionManager as _};
+use diesel::connection::{AnsiTransactionManager, CacheSize, SimpleConnection as _, TransactionManager as _};
 use diesel::pg::PgConnection;
 use diesel::r2d2::{ManageConnection, R2D2Connection as _};
 use diesel::sqlite::SqliteConnection;
@@ -142,11 +142,37 @@ pub(super) struct Manager {
     pub backend: Backend,
     /// Refuses every write (SQLite; on Postgres a read shares its pool with the writes).
     pub query_only: bool,
+    /// Between this process and Postgres something lends connections by the transaction. What is set on a connection, or prepared on it, is somebody else's after the
+    /// transaction, so nothing is sent outside of one.
+    pub is_pooled: bool,
     /// How long a statement may wait for another writer.
     pub lock_timeout: Duration,
 }
 
 impl Manager {
+    /// Begins a transaction.
+    pub fn begin(&self, conn: &mut Conn) -> Result<()> {
+        match conn {
+            Conn::Postgres(conn) if self.is_pooled => {
+                AnsiTransactionManager::begin_transaction_sql(conn, &format!("BEGIN; {}", self.setup("SET LOCAL"))).or_domain()
+            }
+            conn => conn.begin(),
+        }
+    }
+
+    /// What a connection to Postgres is set to. It bounds what a statement may take, so that a stuck server gives an answer. Naive times are UTC on both sides. Which
+    /// index finds something follows from what is asked and not from the values, so a statement is planned once: to plan it at every use takes longer than to run it,
+    /// as to compile it does. And there is an index for everything that is looked for: a plan that reads a table whole while it is small would be kept when it has grown.
+    fn setup(&self, set: &str) -> String {
+        let lock_ms = self.lock_timeout.as_millis();
+        format!(
+            "{set} lock_timeout = {lock_ms}; {set} statement_timeout = {}; {set} idle_in_transaction_session_timeout = 60000; {set} TIME ZONE 'UTC';
+             {set} plan_cache_mode = force_generic_plan; {set} jit = off;
+             {set} enable_seqscan = off; {set} enable_hashjoin = off; {set} enable_mergejoin = off",
+            lock_ms * 2
+        )
+    }
+
     fn open(&self) -> Result<Conn, ConnectionError> {
         let lock_ms = self.lock_timeout.as_millis();
         match self.backend {
@@ -166,16 +192,11 @@ impl Manager {
             }
             Backend::Postgres => {
                 let mut conn = PgConnection::establish(&self.url)?;
-                // Bounds what a statement may take, so that a stuck server gives an answer. Naive times are UTC on both sides. Which index finds something follows
-                // from what is asked and not from the values, so a statement is planned once: to plan it at every use takes longer than to run it, as to compile it does.
-                // And there is an index for everything that is looked for: a plan that reads a table whole while it is small would be kept when it has grown.
-                let setup = format!(
-                    "SET lock_timeout = {lock_ms}; SET statement_timeout = {}; SET idle_in_transaction_session_timeout = 60000; SET TIME ZONE 'UTC';
-                     SET plan_cache_mode = force_generic_plan; SET jit = off;
-                     SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off",
-                    lock_ms * 2
-                );
-                conn.batch_execute(&setup).map_err(ConnectionError::CouldntSetupConfiguration)?;
+                if self.is_pooled {
+                    conn.set_prepared_statement_cache_size(CacheSize::Disabled);
+                } else {
+                    conn.batch_execute(&self.setup("SET")).map_err(ConnectionError::CouldntSetupConfiguration)?;
+                }
                 Ok(Conn::Postgres(conn))
             }
         }

@@ -26,6 +26,8 @@ pub struct Options {
     pub pool_size: u32,
     /// How long to wait for a connection, or for another writer, before the answer is 503.
     pub patience: Duration,
+    /// Whether something between here and Postgres lends connections by the transaction.
+    pub is_pooled: bool,
 }
 
 /// The database, shared by everything that needs it.
@@ -113,7 +115,7 @@ impl Db {
     fn open_with(options: &Options, server_lock: Option<File>) -> Result<Self> {
         let (backend, url) = locate(&options.url)?;
         let presence = server_lock.is_some().then(|| Arc::new(Presence::of_file(&url)));
-        let manager = Manager { url, backend, query_only: false, lock_timeout: options.patience };
+        let manager = Manager { url, backend, query_only: false, is_pooled: options.is_pooled, lock_timeout: options.patience };
         let (readers, writer) = match backend {
             Backend::Sqlite => {
                 let reading = Manager { query_only: true, ..manager.clone() };
@@ -198,7 +200,17 @@ impl Db {
 
     /// [`Db::read`] for callers that may block.
     pub fn read_blocking<T>(&self, work: impl FnOnce(&mut Conn) -> Result<T>) -> Result<T> {
-        work(&mut *self.lend()?)
+        let mut conn = self.lend()?;
+        self.by_itself(&mut conn, work)
+    }
+
+    /// Runs `work`, which needs no transaction: it only reads, or is one statement. Behind a pooler it has one nevertheless.
+    pub(super) fn by_itself<T>(&self, conn: &mut Conn, work: impl FnOnce(&mut Conn) -> Result<T>) -> Result<T> {
+        if !self.0.manager.is_pooled {
+            return work(conn);
+        }
+        self.0.manager.begin(conn)?;
+        end_transaction(conn, work)
     }
 
     /// [`Db::write`] for callers that may block.
@@ -209,15 +221,15 @@ impl Db {
                 // Beside the writer, for which the database makes it wait.
                 Backend::Sqlite => {
                     let mut conn = self.dedicated()?;
-                    conn.begin()?;
+                    self.0.manager.begin(&mut conn)?;
                     end_transaction(&mut conn, &work)
                 }
                 Backend::Postgres => {
                     let mut conn = self.lend()?;
                     // What died since it was last used has begun with nothing.
-                    if conn.begin().is_err() {
+                    if self.0.manager.begin(&mut conn).is_err() {
                         self.reconnect(&mut conn)?;
-                        conn.begin()?;
+                        self.0.manager.begin(&mut conn)?;
                     }
                     end_transaction(&mut conn, &work)
                 }
@@ -283,7 +295,7 @@ impl Db {
 }
 
 /// Runs `work` in the transaction that has begun, and ends it.
-fn end_transaction<T>(conn: &mut Conn, work: &impl Fn(&mut Conn) -> Result<T>) -> Result<T> {
+fn end_transaction<T>(conn: &mut Conn, work: impl FnOnce(&mut Conn) -> Result<T>) -> Result<T> {
     match work(conn) {
         Ok(value) => match conn.commit() {
             Ok(()) => Ok(value),

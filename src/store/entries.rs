@@ -337,7 +337,7 @@ mod tests {
     fn on_sqlite_the_narrowest_condition_finds_the_page() {
         let directory = tempfile::tempdir().unwrap();
         let url = format!("sqlite://{}", directory.path().join("actas.db").display());
-        let db = Db::open(&Options { url, pool_size: 1, patience: Duration::from_secs(10) }).unwrap();
+        let db = Db::open(&Options { url, pool_size: 1, patience: Duration::from_secs(10), is_pooled: false }).unwrap();
         migrate::run(&db).unwrap();
         let mut conn = db.dedicated().unwrap();
         let now = Time::from_timestamp(1_800_000_000, 0).unwrap();

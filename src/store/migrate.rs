@@ -8,7 +8,7 @@ use diesel::pg::Pg;
 use diesel::prelude::*;
 use diesel::sql_types::Bool;
 use diesel::sqlite::Sqlite;
-use diesel_migrations::{EmbeddedMigrations, MigrationHarness as _, embed_migrations};
+use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
 
 use super::conn::Conn;
 use super::db::Db;
@@ -28,25 +28,33 @@ const ADVISORY_LOCK: i64 = 0x41_43_54_41_53;
 /// Where the database can't be reached, or a migration fails; then nothing of that migration stays.
 pub fn run(db: &Db) -> Result<Vec<String>> {
     let mut conn = db.dedicated()?;
+    // Each migration's own transaction becomes a savepoint in one around all of them.
     match &mut conn {
         Conn::Sqlite(conn) => {
             // A migration may sort a large table, which has no place in memory.
             conn.batch_execute("PRAGMA temp_store = DEFAULT").or_domain()?;
-            // Each migration's own transaction becomes a savepoint in this one.
-            AnsiTransactionManager::begin_transaction_sql(conn, "BEGIN EXCLUSIVE").or_domain()?;
-            match conn.run_pending_migrations(SQLITE).map(|ran| ran.iter().map(ToString::to_string).collect()) {
-                Ok(ran) => AnsiTransactionManager::commit_transaction(conn).or_domain().map(|()| ran),
-                // The connection is dropped, and with it the transaction.
-                Err(error) => Err(Error::internal(format!("a migration failed: {error}"))),
-            }
+            run_within(conn, "BEGIN EXCLUSIVE", SQLITE)
         }
         Conn::Postgres(conn) => {
-            // A migration may take longer than a request may. The lock goes with the connection.
-            conn.batch_execute(&format!("SET lock_timeout = 0; SET statement_timeout = 0; SELECT pg_advisory_lock({ADVISORY_LOCK})"))
-                .or_domain()?;
-            let ran = conn.run_pending_migrations(POSTGRES).map(|ran| ran.iter().map(ToString::to_string).collect());
-            ran.map_err(|error| Error::internal(format!("a migration failed: {error}")))
+            // A migration may take longer than a request may. The lock is the transaction's: behind a pooler a connection's would soon be somebody else's.
+            let begin = format!(
+                "BEGIN; SET LOCAL lock_timeout = 0; SET LOCAL statement_timeout = 0; SELECT pg_advisory_xact_lock({ADVISORY_LOCK})"
+            );
+            run_within(conn, &begin, POSTGRES)
         }
+    }
+}
+
+fn run_within<C>(conn: &mut C, begin: &str, migrations: EmbeddedMigrations) -> Result<Vec<String>>
+where
+    C: MigrationHarness<C::Backend> + Connection<TransactionManager = AnsiTransactionManager>,
+    EmbeddedMigrations: MigrationSource<C::Backend>,
+{
+    AnsiTransactionManager::begin_transaction_sql(conn, begin).or_domain()?;
+    match conn.run_pending_migrations(migrations).map(|ran| ran.iter().map(ToString::to_string).collect()) {
+        Ok(ran) => AnsiTransactionManager::commit_transaction(conn).or_domain().map(|()| ran),
+        // The connection is dropped, and with it the transaction.
+        Err(error) => Err(Error::internal(format!("a migration failed: {error}"))),
     }
 }
 

@@ -460,7 +460,8 @@ mod tests {
     fn sqlite_keeps_its_locks_although_everything_is_forgotten() {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("actas.db");
-        let options = Options { url: format!("sqlite://{}", file.display()), pool_size: 1, patience: Duration::from_secs(10) };
+        let options =
+            Options { url: format!("sqlite://{}", file.display()), pool_size: 1, patience: Duration::from_secs(10), is_pooled: false };
         let db = Db::open_for_serving(&options).unwrap();
         migrate::run(&db).unwrap();
         // A reader stays open, as while a server runs: the index goes with the last connection.
@@ -499,7 +500,7 @@ mod tests {
     fn what_a_transaction_wrote_is_believed_until_it_is_undone() {
         let directory = tempfile::tempdir().unwrap();
         let url = format!("sqlite://{}", directory.path().join("actas.db").display());
-        let db = Db::open_for_serving(&Options { url, pool_size: 1, patience: Duration::from_secs(10) }).unwrap();
+        let db = Db::open_for_serving(&Options { url, pool_size: 1, patience: Duration::from_secs(10), is_pooled: false }).unwrap();
         migrate::run(&db).unwrap();
         db.write_blocking(|conn| conn.batch_execute(ROWS).map_err(Error::internal)).unwrap();
         let id = ArticleId::parse("019aa0f0-0000-7000-8000-00000000000b").unwrap();

@@ -171,11 +171,11 @@ impl<K: Send + 'static, V: Send + 'static> Shared<K, V> {
                 continue;
             }
             let answered = match &mut conn {
-                Ok(conn) => match (self.answer)(conn, &keys) {
+                Ok(conn) => match db.by_itself(conn, |conn| (self.answer)(conn, &keys)) {
                     // It may have died with the server since it was last used.
                     Err(error) if error.code() == Code::DatabaseUnavailable => db.reconnect(conn).and_then(|()| {
                         // Nobody knows whether a write was done.
-                        if self.is_write { Err(error) } else { (self.answer)(conn, &keys) }
+                        if self.is_write { Err(error) } else { db.by_itself(conn, |conn| (self.answer)(conn, &keys)) }
                     }),
                     answered => answered,
                 },

@@ -281,7 +281,7 @@ mod tests {
     fn database() -> (TempDir, Db) {
         let directory = tempfile::tempdir().unwrap();
         let url = format!("sqlite://{}", directory.path().join("actas.db").display());
-        let db = Db::open(&Options { url, pool_size: 2, patience: PATIENCE }).unwrap();
+        let db = Db::open(&Options { url, pool_size: 2, patience: PATIENCE, is_pooled: false }).unwrap();
         db.write_blocking(|conn| execute(conn, "CREATE TABLE words (word TEXT UNIQUE)")).unwrap();
         (directory, db)
     }

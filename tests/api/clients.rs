@@ -470,7 +470,7 @@ fn a_secret_is_told_once_and_kept_nowhere(office: &Office) {
     let path = format!("/v1/clients/{}", client.str("id"));
     let rotated = here.post(&format!("{path}/secret"), json!({ "overlap_seconds": 60 })).expect(201);
     let by_command = |arguments: &[&str]| {
-        let mut command = on(office.database_url(), &[arguments, &["--json"]].concat());
+        let mut command = on(&office.database_url(), &[arguments, &["--json"]].concat());
         command.env("ACTAS_LOG", "trace");
         let ran = run(command, b"").expect(0);
         (ran.json()["client_secret"].as_str().unwrap().to_owned(), ran.stderr)

@@ -101,7 +101,7 @@ pub fn on(url: &str, arguments: &[&str]) -> Command {
 
 /// Runs a command on the office's database, beside its server.
 pub fn command(office: &Office, arguments: &[&str]) -> Ran {
-    run(on(office.database_url(), arguments), b"")
+    run(on(&office.database_url(), arguments), b"")
 }
 
 /// A program that goes on.
@@ -262,7 +262,7 @@ const CREATE: [&str; 9] =
     ["user", "create", "--email", "Zoe@example.org", "--name", "Zoë Zimmer", "--role", "administrator", "--password-stdin"];
 
 fn a_created_user_can_log_in_at_the_running_server(office: &Office) {
-    let ran = run(on(office.database_url(), &CREATE), b"a good password \r\n").expect(0);
+    let ran = run(on(&office.database_url(), &CREATE), b"a good password \r\n").expect(0);
     let id = ran.line();
     let login = |password: &str| office.anonymous().post("/v1/auth/login", json!({ "email": "zoe@example.org", "password": password }));
     let grant = login("a good password ").expect(200);
@@ -285,12 +285,12 @@ fn creating_a_user_migrates_first(setup: Setup) {
 }
 
 fn an_account_that_exists_is_left_alone(office: &Office) {
-    let id = run(on(office.database_url(), &CREATE), b"the first password").expect(0).line().to_owned();
-    let again = run(on(office.database_url(), &CREATE), b"another password").expect(3);
+    let id = run(on(&office.database_url(), &CREATE), b"the first password").expect(0).line().to_owned();
+    let again = run(on(&office.database_url(), &CREATE), b"another password").expect(3);
     assert!(again.stdout.is_empty() && again.stderr.contains("exists already"), "{again:#?}");
 
     let if_absent = [&CREATE[..8], &["--if-absent", "--password-stdin"]].concat();
-    let ran = run(on(office.database_url(), &if_absent), b"another password").expect(0);
+    let ran = run(on(&office.database_url(), &if_absent), b"another password").expect(0);
     assert_eq!(ran.line(), id);
     let first = json!({ "email": "zoe@example.org", "password": "the first password" });
     office.anonymous().post("/v1/auth/login", first).expect(200);
@@ -332,7 +332,7 @@ fn a_set_password_counts_at_once_and_ends_sessions(office: &Office) {
     let (admin, editor) = (office.administrator(), office.editor());
     let acting = office.impersonate(&admin, &editor);
     let arguments = ["user", "set-password", "--email", &editor.email, "--password-stdin"];
-    let ran = run(on(office.database_url(), &arguments), b"quite another\n").expect(0);
+    let ran = run(on(&office.database_url(), &arguments), b"quite another\n").expect(0);
     assert_eq!(ran.line(), editor.id);
 
     editor.get("/v1/me").problem(401, "session_ended");
@@ -345,7 +345,7 @@ fn a_set_password_counts_at_once_and_ends_sessions(office: &Office) {
     assert_eq!(changed.items()[0]["note"], "set by `actas user set-password`");
 
     let nobody = ["user", "set-password", "--email", "nobody@example.org", "--password-stdin"];
-    run(on(office.database_url(), &nobody), b"quite another").expect(3);
+    run(on(&office.database_url(), &nobody), b"quite another").expect(3);
 }
 
 fn a_disabled_user_is_out_at_once(office: &Office) {
@@ -513,7 +513,7 @@ fn serving_says_where_and_how_to_begin(setup: Setup) {
 }
 
 fn a_second_server_on_the_same_file_is_refused(office: &Office) {
-    let refused = run(on(office.database_url(), &["serve", "--bind", "127.0.0.1:0"]), b"").expect(1);
+    let refused = run(on(&office.database_url(), &["serve", "--bind", "127.0.0.1:0"]), b"").expect(1);
     assert!(refused.stdout.is_empty() && refused.stderr.contains("another actas server is using"), "{refused:#?}");
     office.anonymous().get("/readyz").expect(200);
 }

@@ -55,7 +55,7 @@ fn on(url: &str, arguments: &[&str]) -> Command {
 
 /// Runs a command on the office's database, beside its server.
 fn command(office: &Office, arguments: &[&str]) -> Ran {
-    run(on(office.database_url(), arguments), b"")
+    run(on(&office.database_url(), arguments), b"")
 }
 
 fn kid(token: &str) -> String {
@@ -428,7 +428,7 @@ fn rsa(size: KeySize) -> Vec<u8> {
 }
 
 fn import(office: &Office, pem: &str, arguments: &[&str]) -> Ran {
-    run(on(office.database_url(), &[&["keys", "import", "-"], arguments].concat()), pem.as_bytes())
+    run(on(&office.database_url(), &[&["keys", "import", "-"], arguments].concat()), pem.as_bytes())
 }
 
 fn a_key_from_elsewhere_signs(office: &Office) {
@@ -552,7 +552,7 @@ fn what_is_no_such_key_is_refused_and_never_repeated(office: &Office) {
         let told: Vec<_> = pem.lines().filter(|line| line.len() > 16 && !line.starts_with("---") && ran.stderr.contains(line)).collect();
         assert!(told.is_empty(), "{ran:#?}");
     }
-    let ran = run(on(office.database_url(), &["keys", "import", "-"]), b"\xff\xfe\x00").expect(2);
+    let ran = run(on(&office.database_url(), &["keys", "import", "-"]), b"\xff\xfe\x00").expect(2);
     assert!(ran.stderr.contains("no text"), "{ran:#?}");
     command(office, &["keys", "import", "/no/such/file.pem"]).expect(1);
     assert_eq!(office.db_count("SELECT count(*) FROM keys"), before);
@@ -565,7 +565,7 @@ fn keys_from_the_command_line_are_sealed_as_the_others_are(setup: Setup) {
     let office = setup.with("KEY_ENCRYPTION_KEY", KEY).open();
     let admin = office.administrator();
     let with = |key: Option<&str>, arguments: &[&str], input: &str| {
-        let mut command = on(office.database_url(), arguments);
+        let mut command = on(&office.database_url(), arguments);
         if let Some(key) = key {
             command.env("ACTAS_KEY_ENCRYPTION_KEY", key);
         }
@@ -820,7 +820,7 @@ fn no_log_holds_a_key(office: &Office) {
         (&["keys", "list"], ""),
         (&["keys", "retire", "--", &old], ""),
     ] {
-        let mut command = on(office.database_url(), arguments);
+        let mut command = on(&office.database_url(), arguments);
         command.env("ACTAS_LOG", "trace").env("ACTAS_LOG_FORMAT", "json");
         let ran = run(command, input.as_bytes());
         told += &(ran.stdout + &ran.stderr);

@@ -8,7 +8,7 @@ use diesel::sql_types::{BigInt, Nullable, Text};
 use diesel::{Connection as _, PgConnection, QueryableByName, RunQueryDsl as _, SqliteConnection, sql_query};
 use tempfile::TempDir;
 
-use super::postgres;
+use super::{pooler, postgres};
 
 /// Which kind of database a test runs on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -123,6 +123,14 @@ impl Database {
         &self.url
     }
 
+    /// [`Database::url`] through PgBouncer.
+    pub fn pooled_url(&self) -> String {
+        match &self.place {
+            Place::Postgres { name } => pooler::url_of(name),
+            Place::File(_) => panic!("there is no pooler for files"),
+        }
+    }
+
     /// Ends every connection to it and lets no other in.
     pub fn close(&self) {
         match &self.place {
@@ -146,6 +154,13 @@ impl Database {
         let ask = || on_connection!(self, |connection| sql_query(sql).load::<Line>(&mut connection));
         let lines = ask().unwrap_or_else(|why| panic!("{sql}: {why}"));
         lines.into_iter().map(|line| line.value.unwrap_or_default()).collect()
+    }
+
+    /// [`Database::lines`] by somebody to whom the pooler lends a connection that Actas has had.
+    pub fn pooled_lines(&self, sql: &str) -> Vec<String> {
+        let mut connection = PgConnection::establish(&self.pooled_url()).unwrap();
+        let lines = connection.transaction(|connection| sql_query(sql).load::<Line>(connection));
+        lines.unwrap_or_else(|why| panic!("{sql}: {why}")).into_iter().map(|line| line.value.unwrap_or_default()).collect()
     }
 
     /// How the database would answer `sql`, whose parameters may stay open: a line a step.

@@ -13,6 +13,7 @@ pub mod document;
 mod dump;
 mod jwt;
 mod office;
+mod pooler;
 mod postgres;
 mod program;
 mod queries;

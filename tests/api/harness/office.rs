@@ -51,6 +51,11 @@ impl Setup {
         self.backend
     }
 
+    /// The database through PgBouncer, which this setting says.
+    pub(super) fn pooled(self) -> Self {
+        self.with("DATABASE_POOLER", "transaction")
+    }
+
     /// Chooses a setting by its name without prefix: `.with("IMPERSONATION_TTL_SECONDS", 1)`.
     pub fn with(mut self, name: &str, value: impl ToString) -> Self {
         self.settings.insert(format!("ACTAS_{name}"), value.to_string());
@@ -101,12 +106,21 @@ pub(super) struct Instance {
 }
 
 impl Instance {
+    fn is_pooled(&self) -> bool {
+        self.settings.contains_key("ACTAS_DATABASE_POOLER")
+    }
+
+    fn database_url(&self) -> String {
+        if self.is_pooled() { self.database.pooled_url() } else { self.database.url().to_owned() }
+    }
+
     pub(super) fn config(&self) -> Config {
         let mut settings = self.settings.clone();
-        let parameters = settings.remove(DATABASE_PARAMETERS).unwrap_or_default();
-        let separator = if parameters.is_empty() || self.database.url().contains('?') { "&" } else { "?" };
-        let url =
-            format!("{}{}", self.database.url(), if parameters.is_empty() { String::new() } else { format!("{separator}{parameters}") });
+        let mut url = self.database_url();
+        if let Some(parameters) = settings.remove(DATABASE_PARAMETERS).filter(|parameters| !parameters.is_empty()) {
+            url.push(if url.contains('?') { '&' } else { '?' });
+            url.push_str(&parameters);
+        }
         let environment: Environment = settings.into_iter().chain([("ACTAS_DATABASE_URL".to_owned(), url)]).collect();
         Settings::default().check(&environment).unwrap_or_else(|error| panic!("{error}"))
     }
@@ -168,8 +182,13 @@ impl Office {
     }
 
     /// What `ACTAS_DATABASE_URL` is here.
-    pub fn database_url(&self) -> &str {
-        self.instance.database.url()
+    pub fn database_url(&self) -> String {
+        self.instance.database_url()
+    }
+
+    /// Whether PgBouncer is in between.
+    pub fn is_pooled(&self) -> bool {
+        self.instance.is_pooled()
     }
 
     /// Stops the server and starts it again on the same database. People stay logged in.
@@ -325,6 +344,16 @@ impl Office {
     /// Every row that `sql` answers with one column, named `value`, as text.
     pub fn db_lines(&self, sql: &str) -> Vec<String> {
         self.instance.database.lines(sql)
+    }
+
+    /// Migrates the database once more, as each command does that needs it, on a connection of its own.
+    pub fn db_migrate(&self) -> Result<(), String> {
+        seam::migrate(&self.database_url(), self.is_pooled())
+    }
+
+    /// [`Office::db_lines`] by another client of the pooler.
+    pub fn db_pooled_lines(&self, sql: &str) -> Vec<String> {
+        self.instance.database.pooled_lines(sql)
     }
 
     /// How the database would answer `sql`: a line a step.

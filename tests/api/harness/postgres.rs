@@ -146,9 +146,8 @@ impl Server {
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .process_group(0);
-        if fs::metadata(directory.path()).map_err(|error| error.to_string())?.uid() == 0 {
-            // Postgres refuses to run as root.
-            let (uid, gid) = unprivileged_user()?;
+        // Postgres refuses to run as root.
+        if let Some((uid, gid)) = other_than_root(directory.path())? {
             chown(directory.path(), Some(uid), Some(gid)).map_err(|error| error.to_string())?;
             command.uid(uid).gid(gid);
         }
@@ -187,6 +186,12 @@ impl Server {
         }
     }
 
+    /// Where the throw-away server listens.
+    pub fn port(&self) -> &str {
+        let authority = self.url.rsplit('/').nth(1).unwrap_or_default();
+        authority.rsplit(':').next().unwrap_or_default()
+    }
+
     /// The URL of the database `name` in this server.
     pub fn url_of(&self, name: &str) -> String {
         let (head, parameters) = self.url.split_once('?').map_or((self.url.as_str(), None), |(head, tail)| (head, Some(tail)));
@@ -206,7 +211,7 @@ impl Server {
         let template = TEMPLATE.get_or_init(|| {
             let template = format!("actas_test_{}_template", std::process::id());
             self.create_bare(&template)?;
-            seam::migrate(&self.url_of(&template))?;
+            seam::migrate(&self.url_of(&template), false)?;
             Ok(template)
         });
         let template = template.as_ref().map_err(Clone::clone)?;
@@ -252,6 +257,12 @@ fn roomy_memory() -> Option<PathBuf> {
 fn free_port() -> Result<u16, String> {
     let listener = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
     listener.map(|address| address.port()).map_err(|error| error.to_string())
+}
+
+/// The ids of somebody else, where this process, which made the directory, runs as root.
+pub fn other_than_root(directory: &Path) -> Result<Option<(u32, u32)>, String> {
+    let is_root = fs::metadata(directory).map_err(|error| error.to_string())?.uid() == 0;
+    is_root.then(unprivileged_user).transpose()
 }
 
 /// The ids of somebody who is not root.

@@ -43,7 +43,7 @@ impl Office {
     /// How many statements were sent to this test's database so far.
     fn db_statements(&self) -> usize {
         let url = self.database_url();
-        let place = url.strip_prefix("sqlite://").unwrap_or(url);
+        let place = url.strip_prefix("sqlite://").unwrap_or(&url);
         let sent = SENT.lock().unwrap_or_else(PoisonError::into_inner);
         sent.iter().flatten().filter(|(other, _)| other.starts_with(place)).map(|(_, count)| count).sum()
     }

@@ -92,8 +92,8 @@ pub fn create_user(config: &Config, clock: &Clock, user: &NewUser<'_>) -> Result
 ///
 /// # Errors
 /// What `actas migrate` would print.
-pub fn migrate(url: &str) -> Result<(), String> {
-    let options = Options { url: url.to_owned(), pool_size: 1, patience: std::time::Duration::from_secs(10) };
+pub fn migrate(url: &str, is_pooled: bool) -> Result<(), String> {
+    let options = Options { url: url.to_owned(), pool_size: 1, patience: std::time::Duration::from_secs(10), is_pooled };
     let db = Db::open(&options).map_err(|error| error.to_string())?;
     run_migrations(&db).map(|_| ()).map_err(|error| error.to_string())
 }

@@ -1,0 +1,45 @@
+//! Postgres through PgBouncer, which lends a connection for a transaction and then to somebody else. Much of the rest runs so too: `tests/api/main.rs` says what.
+
+use std::collections::BTreeSet;
+
+use serde_json::json;
+
+use crate::harness::{Office, at_once};
+
+api_tests! {
+    [pooled] who_connects_beside_many_others_is_connected,
+    [pooled] a_transaction_leaves_nothing_on_the_connection,
+}
+
+fn who_connects_beside_many_others_is_connected(office: &Office) {
+    let author = office.author();
+    at_once(16, |_| {
+        for _ in 0..12 {
+            office.db_migrate().unwrap();
+            assert_eq!(author.get("/v1/me").expect(200).str("subject/id"), author.id);
+        }
+    });
+}
+
+fn a_transaction_leaves_nothing_on_the_connection(office: &Office) {
+    let (admin, author) = (office.administrator(), office.author());
+    let draft = json!({ "title": "On tides", "abstract": "Why the sea moves.", "body": "It just does." });
+    at_once(8, |_| {
+        let article = format!("/v1/articles/{}", author.post("/v1/articles", draft.clone()).expect(201).str("id"));
+        let acting = office.impersonate(&admin, &author);
+        acting.patch(&article, json!({ "title": "On waves" })).expect(200);
+        acting.get(&article).expect(200);
+        acting.log_out().expect(200);
+    });
+    // What the next one finds who is lent any of the connections.
+    let found: BTreeSet<String> = (0..20)
+        .flat_map(|_| {
+            office.db_pooled_lines(
+                "SELECT concat_ws(' ', name, setting) AS value FROM pg_settings WHERE source = 'session' AND name NOT IN ('application_name', 'client_encoding', 'TimeZone')
+                 UNION ALL SELECT statement FROM pg_prepared_statements WHERE statement NOT LIKE '%pg_prepared_statements%'
+                 UNION ALL SELECT locktype FROM pg_locks WHERE pid = pg_backend_pid() AND locktype = 'advisory'",
+            )
+        })
+        .collect();
+    assert_eq!(found, BTreeSet::new());
+}
