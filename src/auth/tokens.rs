@@ -228,7 +228,8 @@ struct OwnHeader<'a> {
 /// them signs is not its business: the database says so.
 pub struct Tokens {
     ring: RwLock<HashMap<String, Arc<SigningKey>>>,
-    /// Tokens whose signature was found to be ours, by their SHA-256: each is checked once, not at every request. Says nothing of their keys, sessions or times.
+    /// Tokens that were made here or whose signature was found to be ours, by their SHA-256: each is checked once at most, not at every request. Says nothing of their
+    /// keys, sessions or times.
     checked: Cache<[u8; 32], Arc<Verified>>,
     issuer: String,
     audience: String,
@@ -280,9 +281,15 @@ impl Tokens {
         let key = self.key(kid).ok_or_else(|| Error::internal("a key that is to sign is not on the ring"))?;
         let header = OwnHeader { typ: TOKEN_TYPE, alg: key.algorithm.as_str(), kid };
         let part = |json: serde_json::Result<Vec<u8>>| json.map(|json| URL_SAFE_NO_PAD.encode(json)).map_err(Error::internal);
-        let signing_input = format!("{}.{}", part(serde_json::to_vec(&header))?, part(serde_json::to_vec(claims))?);
+        let payload = part(serde_json::to_vec(claims))?;
+        let signing_input = format!("{}.{payload}", part(serde_json::to_vec(&header))?);
         let signature = key.sign(signing_input.as_bytes()).map_err(Error::internal)?;
-        Ok(format!("{signing_input}.{signature}"))
+        let token = format!("{signing_input}.{signature}");
+        // Whoever is given it comes with it soon, and to check a signature takes longer than to make it. What is remembered is what would be read.
+        if let Ok(claims) = self.read_claims(&payload) {
+            self.checked.insert(fingerprint(&token), Arc::new(self.verified(claims, &key, signing_input)));
+        }
+        Ok(token)
     }
 
     /// Makes again the token that once had this `signing_input`, byte for byte: both algorithms are deterministic.
@@ -373,8 +380,12 @@ impl Tokens {
             Ok(false) | Err(_) => return refused("signature"),
         }
         let claims = self.read_claims(payload)?;
+        Ok(self.verified(claims, &key, signing_input.to_owned()))
+    }
+
+    fn verified(&self, claims: AccessClaims, key: &SigningKey, signing_input: String) -> Verified {
         let is_for_us = claims.is_for(&self.audience);
-        Ok(Verified { claims, kid: key.kid.clone(), signing_input: signing_input.to_owned(), is_for_us })
+        Verified { claims, kid: key.kid.clone(), signing_input, is_for_us }
     }
 
     /// The key that a token's header names: looked up among ours, and never anything else than a name. The header has no say
@@ -642,8 +653,9 @@ mod tests {
             format!("{input}.{signature}")
         }
 
+        /// The token with the claims, made by another instance, so that [`Bench::tokens`] has yet to check it.
         fn sign(&self) -> String {
-            self.tokens.sign(&self.key.kid, &self.claims).unwrap()
+            Tokens::new(vec![self.key.clone()], ISSUER, AUDIENCE).sign(&self.key.kid, &self.claims).unwrap()
         }
 
         fn verify(&self, token: &str) -> Result<Arc<Verified>, TokenError> {
@@ -785,6 +797,25 @@ mod tests {
         let late = again.sign();
         assert!(!Arc::ptr_eq(&again.tokens.verify(&late, at(3600)).unwrap(), &again.tokens.verify(&late, at(3600)).unwrap()));
         assert!(over.is_expired(at(3600)));
+    }
+
+    #[test]
+    fn a_token_that_was_made_here_is_known_as_if_it_had_been_checked() {
+        let mut bench = Bench::new();
+        for act in [None, Some(Actor { sub: UserId::new(at(0)) })] {
+            bench.claims.act = act;
+            let token = bench.tokens.sign(&bench.key.kid, &bench.claims).unwrap();
+            let known = bench.tokens.checked.get(&fingerprint(&token)).unwrap();
+            assert!(Arc::ptr_eq(&known, &bench.verify(&token).unwrap()));
+            let elsewhere = Tokens::new(vec![bench.key.clone()], ISSUER, AUDIENCE);
+            let checked = elsewhere.verify(&token, at(1)).unwrap();
+            assert_eq!((&known.claims, &known.kid, &known.signing_input), (&checked.claims, &checked.kid, &checked.signing_input));
+            assert_eq!(known.is_for_us, checked.is_for_us);
+        }
+        // Under another issuer than its own it is not a token that would be accepted.
+        bench.claims.iss = "https://other.example".to_owned();
+        let foreign = bench.tokens.sign(&bench.key.kid, &bench.claims).unwrap();
+        assert_eq!(bench.verify(&foreign).unwrap_err().reason, "iss");
     }
 
     #[test]
