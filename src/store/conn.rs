@@ -130,10 +130,9 @@ diesel::define_sql_function! {
 
 /// What a connection to SQLite is set to that writes:
 ///
-/// - What undoes a statement or a savepoint is kept in memory. It would go to a file from 64 KB on, and that is three quarters of all that is written.
 /// - The WAL goes back into the database every 16 MiB and not every 4, because that takes two flushes, and the pages that change most go back once instead of four times.
 /// - A long history's indexes are entered at places far apart, so 16 MiB of them stay in memory and not 2.
-const WRITING: &str = "PRAGMA temp_store = MEMORY; PRAGMA wal_autocheckpoint = 4096; PRAGMA cache_size = -16384";
+const WRITING: &str = "PRAGMA wal_autocheckpoint = 4096; PRAGMA cache_size = -16384";
 
 /// Opens connections for a pool.
 #[derive(Debug, Clone)]
@@ -252,9 +251,11 @@ mod tests {
 
     /// What it costs otherwise: ARCHITECTURE.md, "Where the time goes".
     #[test]
-    fn sqlite_keeps_its_plans_and_its_connections_share_no_mutex() {
+    fn sqlite_is_compiled_as_the_configuration_says() {
         let mut conn = SqliteConnection::establish(":memory:").unwrap();
-        for (option, expected) in [("ENABLE_QPSG", 1), ("DEFAULT_MEMSTATUS=0", 1), ("ENABLE_MEMORY_MANAGEMENT", 0)] {
+        for (option, expected) in
+            [("ENABLE_QPSG", 1), ("DEFAULT_MEMSTATUS=0", 1), ("ENABLE_MEMORY_MANAGEMENT", 0), ("STMTJRNL_SPILL=524288", 1)]
+        {
             let used: i32 = diesel::select(sqlite_compileoption_used(option)).get_result(&mut conn).unwrap();
             assert_eq!(used, expected, "{option}; is .cargo/config.toml read?");
         }
