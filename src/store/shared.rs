@@ -18,8 +18,12 @@ use crate::domain::error::{Code, Error, Result};
 use crate::domain::ids::{ArticleId, SessionId, UserId};
 use crate::domain::user::User;
 
-/// How many statements of a kind run at once: while one is answered, the next can begin.
-const MOST_STATEMENTS: usize = 2;
+/// How many statements of a kind run at once. One, as long as nobody waits long for it and no more wait than share a statement: what runs beside another is shared by
+/// fewer, and a statement costs the server nearly as much for few as for many.
+const MOST_STATEMENTS: usize = 4;
+
+/// How long to wait for the statement that runs before another is begun beside it.
+const LONG: Duration = Duration::from_millis(100);
 
 /// How many share a statement at most.
 const MOST_AT_ONCE: usize = 64;
@@ -106,26 +110,45 @@ impl<K: Send + 'static, V: Send + 'static> Shared<K, V> {
     /// 503 where the database can't be asked in time.
     pub async fn ask(self: &Arc<Self>, db: &Db, key: K, patience: Duration) -> Result<Option<V>> {
         let (reply, answer) = oneshot::channel();
-        let (number, is_needed) = {
+        let number = {
             let mut queue = self.queue();
             queue.asked += 1;
             let number = queue.asked;
             queue.waiting.push(Asked { number, key, reply });
-            let is_needed = queue.statements < MOST_STATEMENTS;
-            queue.statements += usize::from(is_needed);
-            (number, is_needed)
+            if queue.waiting.len() > MOST_AT_ONCE * queue.statements {
+                self.begin(&mut queue, db);
+            }
+            number
         };
-        if is_needed {
-            let (shared, db) = (Arc::clone(self), db.clone());
-            tokio::task::spawn_blocking(move || shared.answer_all(&db));
-        }
         let mut answer = std::pin::pin!(answer);
-        let answered = match tokio::time::timeout(patience, &mut answer).await {
+        let mut answered = tokio::time::timeout(LONG.min(patience), &mut answer).await;
+        if answered.is_err() {
+            self.insist(db, number);
+            answered = tokio::time::timeout(patience.saturating_sub(LONG), &mut answer).await;
+        }
+        let answered = match answered {
             Ok(answered) => answered,
             Err(_) if !self.is_write || self.withdraw(number) => return Err(Error::overloaded()),
             Err(_) => answer.await,
         };
         answered.unwrap_or_else(|_| Err(Error::internal("what is asked at once panicked")))
+    }
+
+    /// Begins a statement, if there may be one more.
+    fn begin(self: &Arc<Self>, queue: &mut Queue<K, V>, db: &Db) {
+        if queue.statements < MOST_STATEMENTS {
+            queue.statements += 1;
+            let (shared, db) = (Arc::clone(self), db.clone());
+            tokio::task::spawn_blocking(move || shared.answer_all(&db));
+        }
+    }
+
+    /// Doesn't wait any longer for the statements that run, if what was asked was not taken up yet: the server may have forgotten them.
+    fn insist(self: &Arc<Self>, db: &Db, number: u64) {
+        let mut queue = self.queue();
+        if queue.waiting.iter().any(|asked| asked.number == number) {
+            self.begin(&mut queue, db);
+        }
     }
 
     /// Takes back what was asked; whether that was in time.
@@ -200,5 +223,55 @@ impl<K, V> Drop for Running<'_, K, V> {
         if self.counts {
             self.shared.queue.lock().unwrap_or_else(PoisonError::into_inner).statements -= 1;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::{Receiver, Sender, channel};
+    use std::sync::{LazyLock, Mutex};
+
+    use super::*;
+    use crate::store::Options;
+
+    /// Of the statement that is asked for 0: that it has begun, and that it may go on.
+    static BEGUN: LazyLock<(Sender<()>, Mutex<Receiver<()>>)> = LazyLock::new(pair);
+    static GO_ON: LazyLock<(Sender<()>, Mutex<Receiver<()>>)> = LazyLock::new(pair);
+
+    fn pair() -> (Sender<()>, Mutex<Receiver<()>>) {
+        let (sender, receiver) = channel();
+        (sender, Mutex::new(receiver))
+    }
+
+    /// Answers each key by itself.
+    fn answer(_: &mut Conn, keys: &[u32]) -> Result<Vec<Found<u32>>> {
+        if keys.contains(&0) {
+            BEGUN.0.send(()).unwrap();
+            GO_ON.1.lock().unwrap().recv_timeout(Duration::from_secs(60)).unwrap();
+        }
+        Ok(keys.iter().map(|key| Ok(Some(*key))).collect())
+    }
+
+    #[test]
+    fn nobody_waits_for_a_statement_that_does_not_come_back() {
+        let directory = tempfile::tempdir().unwrap();
+        let url = format!("sqlite://{}", directory.path().join("actas.db").display());
+        let patience = Duration::from_secs(60);
+        let db = Db::open(&Options { url, pool_size: 2, patience, is_pooled: false }).unwrap();
+        db.write_blocking(|_| Ok(())).unwrap();
+        let shared = Shared::look_up(answer);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        runtime.block_on(async {
+            let stuck = shared.ask(&db, 0, patience);
+            let others = async {
+                BEGUN.1.lock().unwrap().recv_timeout(Duration::from_secs(60)).unwrap();
+                for key in [1, 2] {
+                    assert_eq!(shared.ask(&db, key, patience).await.unwrap(), Some(key));
+                }
+                GO_ON.0.send(()).unwrap();
+            };
+            let (stuck, ()) = tokio::join!(stuck, others);
+            assert_eq!(stuck.unwrap(), Some(0));
+        });
     }
 }
