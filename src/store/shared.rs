@@ -18,8 +18,8 @@ use crate::domain::error::{Code, Error, Result};
 use crate::domain::ids::{ArticleId, SessionId, UserId};
 use crate::domain::user::User;
 
-/// How many statements of a kind run at once. One, as long as nobody waits long for it and no more wait than share a statement: what runs beside another is shared by
-/// fewer, and a statement costs the server nearly as much for few as for many.
+/// How many statements of a kind run at once at most. As many as are usual, as long as nobody waits long for them and no more wait than share one: what runs beside
+/// another is shared by fewer, and a statement costs the server nearly as much for few as for many.
 const MOST_STATEMENTS: usize = 4;
 
 /// How long to wait for the statement that runs before another is begun beside it.
@@ -45,9 +45,11 @@ impl Sharing {
             sessions: Shared::look_up(sessions::find_presented_many),
             articles: Shared::look_up(articles::find_many),
             users: Shared::look_up(users::find_many),
-            saves: Shared::write(at_once::save_many),
-            starts: Shared::write(at_once::start_many),
-            leaves: Shared::write(at_once::leave_many),
+            // While one is flushed, the next can begin.
+            saves: Shared::write(at_once::save_many, 2),
+            // A start is flushed beside a logout.
+            starts: Shared::write(at_once::start_many, 1),
+            leaves: Shared::write(at_once::leave_many, 1),
         }
     }
 }
@@ -67,6 +69,8 @@ pub(super) struct Shared<K, V> {
     answer: AnswerMany<K, V>,
     /// A write isn't sent twice, and whoever waits for one that has begun waits for its end.
     is_write: bool,
+    /// How many statements usually run at once.
+    usual: usize,
     queue: Mutex<Queue<K, V>>,
 }
 
@@ -88,15 +92,15 @@ type Reply<V> = oneshot::Sender<Found<V>>;
 
 impl<K: Send + 'static, V: Send + 'static> Shared<K, V> {
     fn look_up(answer: AnswerMany<K, V>) -> Arc<Self> {
-        Self::new(answer, false)
+        Self::new(answer, false, 1)
     }
 
-    fn write(answer: AnswerMany<K, V>) -> Arc<Self> {
-        Self::new(answer, true)
+    fn write(answer: AnswerMany<K, V>, usual: usize) -> Arc<Self> {
+        Self::new(answer, true, usual)
     }
 
-    fn new(answer: AnswerMany<K, V>, is_write: bool) -> Arc<Self> {
-        Arc::new(Self { answer, is_write, queue: Mutex::new(Queue { waiting: Vec::new(), asked: 0, statements: 0 }) })
+    fn new(answer: AnswerMany<K, V>, is_write: bool, usual: usize) -> Arc<Self> {
+        Arc::new(Self { answer, is_write, usual, queue: Mutex::new(Queue { waiting: Vec::new(), asked: 0, statements: 0 }) })
     }
 
     fn queue(&self) -> MutexGuard<'_, Queue<K, V>> {
@@ -115,7 +119,7 @@ impl<K: Send + 'static, V: Send + 'static> Shared<K, V> {
             queue.asked += 1;
             let number = queue.asked;
             queue.waiting.push(Asked { number, key, reply });
-            if queue.waiting.len() > MOST_AT_ONCE * queue.statements {
+            if queue.statements < self.usual || queue.waiting.len() > MOST_AT_ONCE * queue.statements {
                 self.begin(&mut queue, db);
             }
             number
