@@ -285,8 +285,10 @@ impl Tokens {
         let signing_input = format!("{}.{payload}", part(serde_json::to_vec(&header))?);
         let signature = key.sign(signing_input.as_bytes()).map_err(Error::internal)?;
         let token = format!("{signing_input}.{signature}");
-        // Whoever is given it comes with it soon, and to check a signature takes longer than to make it. What is remembered is what would be read.
-        if let Ok(claims) = self.read_claims(&payload) {
+        // Whoever is given it for us comes with it soon, and to check a signature takes longer than to make it. What is remembered is what would be read.
+        if let Ok(claims) = self.read_claims(&payload)
+            && claims.is_for(&self.audience)
+        {
             self.checked.insert(fingerprint(&token), Arc::new(self.verified(claims, &key, signing_input)));
         }
         Ok(token)
@@ -810,8 +812,12 @@ mod tests {
             let elsewhere = Tokens::new(vec![bench.key.clone()], ISSUER, AUDIENCE);
             let checked = elsewhere.verify(&token, at(1)).unwrap();
             assert_eq!((&known.claims, &known.kid, &known.signing_input), (&checked.claims, &checked.kid, &checked.signing_input));
-            assert_eq!(known.is_for_us, checked.is_for_us);
+            assert!(known.is_for_us && checked.is_for_us);
         }
+        let known = bench.tokens.checked.len();
+        let others = AccessClaims { aud: vec![Audience::from_stored("another")], ..bench.claims.clone() };
+        bench.tokens.sign(&bench.key.kid, &others).unwrap();
+        assert_eq!(bench.tokens.checked.len(), known, "who gets it doesn't come here");
         // Under another issuer than its own it is not a token that would be accepted.
         bench.claims.iss = "https://other.example".to_owned();
         let foreign = bench.tokens.sign(&bench.key.kid, &bench.claims).unwrap();

@@ -45,8 +45,10 @@ impl Office {
         if let Some(outcome) = self.leave_at_once(&token, verifier.as_deref(), client.request_id.as_deref(), now).await? {
             return self.lead_back(outcome).await;
         }
-        // Others are admitted by a look at their session, which SQLite's writer then finds remembered.
-        let _ = self.look(&token).await;
+        // Other calls are admitted by a look at their session, and SQLite's writer then finds it remembered.
+        if !self.db.writes_at_once() {
+            let _ = self.look(&token).await;
+        }
         let (kid, policies) = (token.kid.clone(), Arc::clone(&self.policies));
         let ctx = Ctx { by: By::Anonymous, now, request_id: client.request_id };
         let outcome = self.transact(ctx, move |tx| {

@@ -142,7 +142,7 @@ pub(super) struct Manager {
     /// Refuses every write (SQLite; on Postgres a read shares its pool with the writes).
     pub query_only: bool,
     /// Between this process and Postgres something lends connections by the transaction. What is set on a connection, or prepared on it, is somebody else's after the
-    /// transaction, so nothing is sent outside of one.
+    /// transaction, so nothing is sent outside of one; but a `SELECT 1`, and what diesel sets at first: time zone and encoding, of which poolers keep track.
     pub is_pooled: bool,
     /// How long a statement may wait for another writer.
     pub lock_timeout: Duration,
@@ -153,7 +153,12 @@ impl Manager {
     pub fn begin(&self, conn: &mut Conn) -> Result<()> {
         match conn {
             Conn::Postgres(conn) if self.is_pooled => {
-                AnsiTransactionManager::begin_transaction_sql(conn, &format!("BEGIN; {}", self.setup("SET LOCAL"))).or_domain()
+                let begun = AnsiTransactionManager::begin_transaction_sql(conn, &format!("BEGIN; {}", self.setup("SET LOCAL")));
+                if begun.is_err() {
+                    // It may have failed halfway, and diesel knows of no transaction then.
+                    let _ = conn.batch_execute("ROLLBACK");
+                }
+                begun.or_domain()
             }
             conn => conn.begin(),
         }

@@ -25,7 +25,8 @@ const ADVISORY_LOCK: i64 = 0x41_43_54_41_53;
 /// others wait and find nothing to do.
 ///
 /// # Errors
-/// Where the database can't be reached, or a migration fails; then nothing of that migration stays.
+/// Where the database can't be reached, or a migration fails; then nothing stays of any that was pending: they are one transaction, in which none can be that
+/// refuses to be in one (`CREATE INDEX CONCURRENTLY`).
 pub fn run(db: &Db) -> Result<Vec<String>> {
     let mut conn = db.dedicated()?;
     // Each migration's own transaction becomes a savepoint in one around all of them.

@@ -119,7 +119,7 @@ impl<K: Send + 'static, V: Send + 'static> Shared<K, V> {
             queue.asked += 1;
             let number = queue.asked;
             queue.waiting.push(Asked { number, key, reply });
-            if queue.statements < self.usual || queue.waiting.len() > MOST_AT_ONCE * queue.statements {
+            if self.is_needed(&queue) {
                 self.begin(&mut queue, db);
             }
             number
@@ -136,6 +136,11 @@ impl<K: Send + 'static, V: Send + 'static> Shared<K, V> {
             Err(_) => answer.await,
         };
         answered.unwrap_or_else(|_| Err(Error::internal("what is asked at once panicked")))
+    }
+
+    /// Whether those who wait need a statement more than those that run.
+    fn is_needed(&self, queue: &Queue<K, V>) -> bool {
+        queue.statements < self.usual || queue.waiting.len() > MOST_AT_ONCE * queue.statements
     }
 
     /// Begins a statement, if there may be one more.
@@ -277,5 +282,23 @@ mod tests {
             let (stuck, ()) = tokio::join!(stuck, others);
             assert_eq!(stuck.unwrap(), Some(0));
         });
+    }
+
+    #[test]
+    fn more_than_share_a_statement_do_not_wait_for_the_one_that_runs() {
+        let statements = |usual| {
+            // One that runs, and never ends.
+            let shared = Shared::new(answer, false, usual);
+            shared.queue().statements = 1;
+            let mut queue = shared.queue();
+            let begun = (0..MOST_AT_ONCE as u64 + 2).map(|number| {
+                queue.waiting.push(Asked { number, key: 1, reply: oneshot::channel().0 });
+                shared.is_needed(&queue)
+            });
+            begun.collect::<Vec<_>>()
+        };
+        let is_begun = statements(1);
+        assert_eq!(is_begun.iter().position(|is_needed| *is_needed), Some(MOST_AT_ONCE));
+        assert!(statements(2).iter().all(|is_needed| *is_needed), "two are usual");
     }
 }

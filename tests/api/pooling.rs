@@ -4,11 +4,12 @@ use std::collections::BTreeSet;
 
 use serde_json::json;
 
-use crate::harness::{Office, at_once};
+use crate::harness::{Office, Setup, at_once};
 
 api_tests! {
     [pooled] who_connects_beside_many_others_is_connected,
     [pooled] a_transaction_leaves_nothing_on_the_connection,
+    [pooled] a_statement_is_bounded_as_without_a_pooler,
 }
 
 fn who_connects_beside_many_others_is_connected(office: &Office) {
@@ -42,4 +43,17 @@ fn a_transaction_leaves_nothing_on_the_connection(office: &Office) {
         })
         .collect();
     assert_eq!(found, BTreeSet::new());
+}
+
+/// A lock on the whole table holds off reads and writes alike, until their time is over: not that of the one who holds it.
+fn a_statement_is_bounded_as_without_a_pooler(setup: Setup) {
+    let office = setup.with("DATABASE_TIMEOUT_SECONDS", 1).open();
+    let author = office.author();
+    let draft = json!({ "title": "On tides", "abstract": "Why the sea moves.", "body": "It just does." });
+    let article = format!("/v1/articles/{}", author.post("/v1/articles", draft).expect(201).str("id"));
+    office.db_while_locked("articles", || {
+        author.get("/v1/articles").expect(503);
+        author.delete(&article).expect(503);
+    });
+    author.delete(&article).expect(204);
 }

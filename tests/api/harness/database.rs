@@ -156,6 +156,23 @@ impl Database {
         lines.into_iter().map(|line| line.value.unwrap_or_default()).collect()
     }
 
+    /// Does `what` while another client holds a lock on a whole table of Postgres that keeps off reads and writes alike. What then waits for ever fails the test.
+    pub fn while_locked(&self, table: &str, what: impl FnOnce() + Send) {
+        let mut holder = PgConnection::establish(&self.url).unwrap();
+        holder.batch_execute(&format!("BEGIN; LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE")).unwrap();
+        std::thread::scope(|scope| {
+            let (done, wait) = std::sync::mpsc::channel();
+            let doing = scope.spawn(move || {
+                what();
+                let _ = done.send(());
+            });
+            let waited = wait.recv_timeout(std::time::Duration::from_secs(60));
+            holder.batch_execute("COMMIT").unwrap();
+            doing.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            waited.expect("it waited as long as the lock was held");
+        });
+    }
+
     /// [`Database::lines`] by somebody to whom the pooler lends a connection that Actas has had.
     pub fn pooled_lines(&self, sql: &str) -> Vec<String> {
         let mut connection = PgConnection::establish(&self.pooled_url()).unwrap();

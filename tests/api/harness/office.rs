@@ -351,6 +351,11 @@ impl Office {
         seam::migrate(&self.database_url(), self.is_pooled())
     }
 
+    /// Does `what` while another client of Postgres holds a table for itself alone.
+    pub fn db_while_locked(&self, table: &str, what: impl FnOnce() + Send) {
+        self.instance.database.while_locked(table, what);
+    }
+
     /// [`Office::db_lines`] by another client of the pooler.
     pub fn db_pooled_lines(&self, sql: &str) -> Vec<String> {
         self.instance.database.pooled_lines(sql)

@@ -2,13 +2,15 @@
 
 use std::fs;
 use std::io::Write as _;
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpListener;
 use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
+
+use diesel::{Connection as _, PgConnection};
 
 use super::postgres::{self, Source};
 
@@ -37,7 +39,7 @@ static POOLER: OnceLock<Result<Pooler, String>> = OnceLock::new();
 
 /// The URL of the database `name`, through the pooler.
 pub fn url_of(name: &str) -> String {
-    match POOLER.get_or_init(|| source().and_then(|program| start(&program))) {
+    match POOLER.get_or_init(|| source().and_then(|program| start(&program).or_else(|_| start(&program)))) {
         Ok(pooler) => format!("postgres://actas@127.0.0.1:{}/{name}", pooler.port),
         Err(why) => panic!("no PgBouncer: {why}"),
     }
@@ -66,7 +68,7 @@ while kill -TERM "$pooler" 2>/dev/null; do sleep 0.05; done
 rm -rf "$2"
 "#;
 
-/// Fewer connections than one server has clients for, so that every one of them is shared.
+/// Fewer connections than one server has clients for, so that every one of them is shared; and lent in turn.
 const CONNECTIONS: u32 = 3;
 
 fn start(program: &std::path::Path) -> Result<Pooler, String> {
@@ -75,7 +77,7 @@ fn start(program: &std::path::Path) -> Result<Pooler, String> {
     let port = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).map_err(why)?.port();
     let settings = format!(
         "[databases]\n* = host=127.0.0.1 port={} user=actas\n[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\n\
-         auth_type = any\npool_mode = transaction\ndefault_pool_size = {CONNECTIONS}\nmax_client_conn = 1000\nserver_idle_timeout = 2\n",
+         auth_type = any\npool_mode = transaction\ndefault_pool_size = {CONNECTIONS}\nserver_round_robin = 1\nmax_client_conn = 1000\nserver_idle_timeout = 2\nquery_wait_timeout = 10\n",
         postgres::server().port()
     );
     fs::write(directory.join("pgbouncer.ini"), settings).map_err(why)?;
@@ -88,13 +90,16 @@ fn start(program: &std::path::Path) -> Result<Pooler, String> {
     }
     fs::set_permissions(&directory, fs::Permissions::from_mode(0o700)).map_err(why)?;
     let process = command.spawn().map_err(why)?;
+    let log = || fs::read_to_string(directory.join("log")).unwrap_or_default();
     let pooler = Pooler { port, process: Mutex::new(Some(process)) };
     let deadline = Instant::now() + Duration::from_secs(30);
-    while Instant::now() < deadline {
-        if TcpStream::connect(("127.0.0.1", port)).is_ok() {
+    // Another program may take the port before it does.
+    let has_failed = || log().contains("FATAL");
+    while !has_failed() && Instant::now() < deadline {
+        if PgConnection::establish(&format!("postgres://actas@127.0.0.1:{port}/postgres")).is_ok() {
             return Ok(pooler);
         }
         std::thread::sleep(Duration::from_millis(20));
     }
-    Err(format!("it did not start: {}", fs::read_to_string(directory.join("log")).unwrap_or_default()))
+    Err(format!("it did not start: {}", log()))
 }
