@@ -166,7 +166,7 @@ impl Database {
                 what();
                 let _ = done.send(());
             });
-            let waited = wait.recv_timeout(std::time::Duration::from_secs(60));
+            let waited = wait.recv_timeout(std::time::Duration::from_secs(20));
             holder.batch_execute("COMMIT").unwrap();
             doing.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
             waited.expect("it waited as long as the lock was held");
