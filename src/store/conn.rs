@@ -247,6 +247,7 @@ impl ManageConnection for Manager {
 
 #[cfg(test)]
 mod tests {
+    use diesel::connection::SimpleConnection as _;
     use diesel::prelude::*;
     use diesel::sql_types::Text;
 
@@ -259,10 +260,34 @@ mod tests {
     fn sqlite_is_compiled_as_the_configuration_says() {
         let mut conn = SqliteConnection::establish(":memory:").unwrap();
         for (option, expected) in
-            [("ENABLE_QPSG", 1), ("DEFAULT_MEMSTATUS=0", 1), ("ENABLE_MEMORY_MANAGEMENT", 0), ("STMTJRNL_SPILL=524288", 1)]
+            [("ENABLE_QPSG", 1), ("DEFAULT_MEMSTATUS=0", 1), ("ENABLE_MEMORY_MANAGEMENT", 0), ("STMTJRNL_SPILL=128000", 1)]
         {
             let used: i32 = diesel::select(sqlite_compileoption_used(option)).get_result(&mut conn).unwrap();
             assert_eq!(used, expected, "{option}; is .cargo/config.toml read?");
         }
+    }
+
+    /// SQLite says that the disk is full otherwise, where the piece that it keeps in memory is larger than it can write at once.
+    #[test]
+    fn what_undoes_a_large_change_has_room_in_a_file() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut conn = SqliteConnection::establish(&directory.path().join("test.db").to_string_lossy()).unwrap();
+        let fill = "PRAGMA journal_mode = WAL; CREATE TABLE pages (text TEXT);
+            WITH RECURSIVE n(i) AS (VALUES (1) UNION ALL SELECT i + 1 FROM n WHERE i < 1000) INSERT INTO pages SELECT printf('%04000d', i) FROM n";
+        conn.batch_execute(fill).unwrap();
+        let changed = "SELECT count(*) AS value FROM pages WHERE text = 'changed'";
+        conn.batch_execute("BEGIN IMMEDIATE; SAVEPOINT part; UPDATE pages SET text = 'changed'").unwrap();
+        conn.batch_execute("ROLLBACK TO part; RELEASE part").unwrap();
+        let left: Count = diesel::sql_query(changed).get_result(&mut conn).unwrap();
+        assert_eq!(left.value, 0);
+        conn.batch_execute("SAVEPOINT part; UPDATE pages SET text = 'changed'; RELEASE part; COMMIT").unwrap();
+        let kept: Count = diesel::sql_query(changed).get_result(&mut conn).unwrap();
+        assert_eq!(kept.value, 1000);
+    }
+
+    #[derive(QueryableByName)]
+    struct Count {
+        #[diesel(sql_type = diesel::sql_types::BigInt)]
+        value: i64,
     }
 }
