@@ -1,7 +1,7 @@
 //! The migrations, embedded in the binary, the same story on both databases.
 
 use diesel::backend::Backend;
-use diesel::connection::{AnsiTransactionManager, TransactionManager as _};
+use diesel::connection::{AnsiTransactionManager, SimpleConnection as _, TransactionManager as _};
 use diesel::dsl::sql;
 use diesel::migration::MigrationSource;
 use diesel::pg::Pg;
@@ -31,7 +31,11 @@ pub fn run(db: &Db) -> Result<Vec<String>> {
     let mut conn = db.dedicated()?;
     // Each migration's own transaction becomes a savepoint in one around all of them.
     match &mut conn {
-        Conn::Sqlite(conn) => run_within(conn, "BEGIN EXCLUSIVE", SQLITE),
+        Conn::Sqlite(conn) => {
+            // A migration may sort a large table, which has no place in memory.
+            conn.batch_execute("PRAGMA temp_store = DEFAULT").or_domain()?;
+            run_within(conn, "BEGIN EXCLUSIVE", SQLITE)
+        }
         Conn::Postgres(conn) => {
             // A migration may take longer than a request may. The lock is the transaction's: behind a pooler a connection's would soon be somebody else's.
             let begin = format!(
