@@ -39,7 +39,8 @@ pub fn run(db: &Db) -> Result<Vec<String>> {
         Conn::Postgres(conn) => {
             // A migration may take longer than a request may. The lock is the transaction's: behind a pooler a connection's would soon be somebody else's.
             let begin = format!(
-                "BEGIN; SET LOCAL lock_timeout = 0; SET LOCAL statement_timeout = 0; SELECT pg_advisory_xact_lock({ADVISORY_LOCK})"
+                "BEGIN; SET LOCAL lock_timeout = 0; SET LOCAL statement_timeout = 0; SET LOCAL TIME ZONE 'UTC';
+                 SELECT pg_advisory_xact_lock({ADVISORY_LOCK})"
             );
             run_within(conn, &begin, POSTGRES)
         }

@@ -7,12 +7,12 @@ use serde_json::json;
 use crate::harness::{Office, Setup, at_once};
 
 api_tests! {
-    [pooled] who_connects_beside_many_others_is_connected,
+    [pooled] migrating_again_and_again_beside_requests_locks_nobody_out,
     [pooled] a_transaction_leaves_nothing_on_the_connection,
     [pooled] a_statement_is_bounded_as_without_a_pooler,
 }
 
-fn who_connects_beside_many_others_is_connected(office: &Office) {
+fn migrating_again_and_again_beside_requests_locks_nobody_out(office: &Office) {
     let author = office.author();
     at_once(16, |_| {
         for _ in 0..12 {
