@@ -31,6 +31,9 @@ const LEEWAY_SECONDS: i64 = 5;
 /// How many checked tokens are remembered, of about 2 KB each: a token more than that is checked again.
 const MOST_CHECKED: usize = 4096;
 
+/// How many tokens that were made again are remembered, of about 1 KB each.
+const MOST_RESIGNED: usize = 1024;
+
 /// The media type of an access token (RFC 9068 §2.1), without `application/`.
 const TOKEN_TYPE: &str = "at+jwt";
 
@@ -231,8 +234,19 @@ pub struct Tokens {
     /// Tokens that were made here or whose signature was found to be ours, by their SHA-256: each is checked once at most, not at every request. Says nothing of their
     /// keys, sessions or times.
     checked: Cache<[u8; 32], Arc<Verified>>,
+    /// Original tokens that were made again, by the SHA-256 of what was signed: an administrator comes back to the same one many times, and to sign takes longer than
+    /// all else that leads there.
+    resigned: Cache<[u8; 32], Arc<Resigned>>,
     issuer: String,
     audience: String,
+}
+
+/// A token that [`Tokens::resign`] made, and all that it was asked to be.
+struct Resigned {
+    kid: String,
+    subject: UserId,
+    sid: SessionId,
+    token: String,
 }
 
 impl fmt::Debug for Tokens {
@@ -244,7 +258,8 @@ impl fmt::Debug for Tokens {
 impl Tokens {
     pub fn new(keys: Vec<SigningKey>, issuer: impl Into<String>, audience: impl Into<String>) -> Self {
         let ring = keys.into_iter().map(|key| (key.kid.clone(), Arc::new(key))).collect();
-        Self { ring: RwLock::new(ring), checked: Cache::new(MOST_CHECKED), issuer: issuer.into(), audience: audience.into() }
+        let (checked, resigned) = (Cache::new(MOST_CHECKED), Cache::new(MOST_RESIGNED));
+        Self { ring: RwLock::new(ring), checked, resigned, issuer: issuer.into(), audience: audience.into() }
     }
 
     /// Puts a key on the ring.
@@ -302,6 +317,12 @@ impl Tokens {
     /// # Errors
     /// An internal error if the key is gone or the record is not such a token's.
     pub fn resign(&self, kid: &str, signing_input: &str, subject: UserId, sid: SessionId) -> Result<String> {
+        let fingerprint = fingerprint(signing_input);
+        let is_it = |known: &Arc<Resigned>| known.kid == kid && known.subject == subject && known.sid == sid;
+        // As with checked tokens, a key that left the ring since takes its tokens along.
+        if let Some(known) = self.resigned.get(&fingerprint).filter(|known| is_it(known) && self.key(kid).is_some()) {
+            return Ok(known.token.clone());
+        }
         let damaged = |error: TokenError| Error::internal(format!("a recorded token can't be signed again: {error}"));
         let (header, payload) = signing_input.split_once('.').ok_or_else(|| Error::internal("a recorded token has no payload"))?;
         let key = self.key_of(header).map_err(|unverified| damaged(unverified.into()))?;
@@ -313,7 +334,9 @@ impl Tokens {
             return Err(Error::internal("a recorded token is not the original session's"));
         }
         let signature = key.sign(signing_input.as_bytes()).map_err(Error::internal)?;
-        Ok(format!("{signing_input}.{signature}"))
+        let token = format!("{signing_input}.{signature}");
+        self.resigned.insert(fingerprint, Arc::new(Resigned { kid: kid.to_owned(), subject, sid, token: token.clone() }));
+        Ok(token)
     }
 
     /// Checks that `token` is an access token that this service made, for this audience, and reads it.
@@ -727,6 +750,21 @@ mod tests {
         for record in ["", "a.b", "attack at dawn", &format!("{signing_input}.x"), signing_input.split_once('.').unwrap().0] {
             assert!(bench.tokens.resign(&kid, record, sub, sid).is_err(), "{record}");
         }
+    }
+
+    #[test]
+    fn a_token_that_was_made_again_is_given_for_nothing_else_and_no_longer_than_its_key() {
+        let bench = Bench::new();
+        let Verified { kid, signing_input, claims, .. } = (*bench.verify(&bench.sign()).unwrap()).clone();
+        let (sub, sid) = (claims.user().unwrap(), claims.sid);
+        let made = bench.tokens.resign(&kid, &signing_input, sub, sid).unwrap();
+        assert_eq!(bench.tokens.resigned.len(), 1);
+        assert_eq!(bench.tokens.resign(&kid, &signing_input, sub, sid).unwrap(), made);
+        assert!(bench.tokens.resign("another key", &signing_input, sub, sid).is_err());
+        assert!(bench.tokens.resign(&kid, &signing_input, UserId::NOBODY, sid).is_err());
+        assert!(bench.tokens.resign(&kid, &signing_input, sub, SessionId::new(chrono::DateTime::UNIX_EPOCH)).is_err());
+        bench.tokens.forget(&kid);
+        assert!(bench.tokens.resign(&kid, &signing_input, sub, sid).is_err());
     }
 
     #[test]
