@@ -114,6 +114,22 @@ pub struct ActingAs {
     pub grant: Grant,
 }
 
+impl ActingAs {
+    /// The own session from which it was started, as long as that lives: all else of it is known.
+    pub fn original(&self, started_at: Time, last_used_at: Time) -> Session {
+        Session {
+            id: self.original_session,
+            subject: self.actor.clone(),
+            kind: Kind::Own,
+            started_at,
+            expires_at: self.original_expires_at,
+            last_used_at,
+            ended: None,
+            terms: None,
+        }
+    }
+}
+
 /// When and why a session ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ended {

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use actix_web::dev::Payload;
 use actix_web::{FromRequest, HttpRequest, web};
 
-use super::extract::{bearer_token, check_query};
+use super::extract::{PathId, bearer_token, check_query};
 use super::metrics::Metrics;
 use super::problem::{Problem, Result};
 use super::request::{LoggedIdentity, RequestInfo};
@@ -18,6 +18,7 @@ use crate::domain;
 use crate::domain::Time;
 use crate::domain::error::Error;
 use crate::domain::identity::Ctx;
+use crate::domain::ids::ArticleId;
 use crate::domain::operation::Operation;
 use crate::service::database::Conn;
 use crate::service::{Caller, Client, Office, Presented, Tx};
@@ -68,14 +69,38 @@ impl FromRequest for Sender {
     }
 }
 
-/// A caller who may make the operation `Op`: whose token and session count, and who holds what `Op` requires.
-pub struct Authorized<Op> {
-    pub state: web::Data<State>,
-    pub caller: Caller,
-    operation: PhantomData<fn() -> Op>,
+/// What an operation is about, as far as its path says so.
+pub trait About: 'static {
+    /// The article that is looked up together with the caller's session.
+    fn article(request: &HttpRequest) -> Option<ArticleId>;
 }
 
-impl<Op: Operation> Authorized<Op> {
+/// Whatever it is about, it is looked up later, or is no article.
+pub enum Anything {}
+
+impl About for Anything {
+    fn article(_: &HttpRequest) -> Option<ArticleId> {
+        None
+    }
+}
+
+/// The article whose id is the path's.
+pub enum PathsArticle {}
+
+impl About for PathsArticle {
+    fn article(request: &HttpRequest) -> Option<ArticleId> {
+        PathId::of(request).parse().ok()
+    }
+}
+
+/// A caller who may make the operation `Op`: whose token and session count, and who holds what `Op` requires.
+pub struct Authorized<Op, What = Anything> {
+    pub state: web::Data<State>,
+    pub caller: Caller,
+    operation: PhantomData<fn() -> (Op, What)>,
+}
+
+impl<Op: Operation, What: About> Authorized<Op, What> {
     /// This instant. Later than the one at which the caller was admitted, if a body had to arrive in between.
     pub fn now(&self) -> Time {
         self.state.clock.now()
@@ -100,7 +125,7 @@ impl<Op: Operation> Authorized<Op> {
     }
 }
 
-impl<Op: Operation> FromRequest for Authorized<Op> {
+impl<Op: Operation, What: About> FromRequest for Authorized<Op, What> {
     type Error = actix_web::Error;
     type Future = Pin<Box<dyn Future<Output = Result<Self, Self::Error>>>>;
 
@@ -109,7 +134,8 @@ impl<Op: Operation> FromRequest for Authorized<Op> {
         Box::pin(async move {
             let state = state_of(&request)?;
             let now = state.clock.now();
-            let presented = state.office.present(bearer_token(request.headers())?, now).await.map_err(Problem::from)?;
+            let mut presented = state.office.present(bearer_token(request.headers())?, now).await.map_err(Problem::from)?;
+            presented.about = What::article(&request);
             note_identity(&request, &presented);
             let request_id = Some(RequestInfo::of(&request).id().to_owned());
             let caller = state.office.admit(presented, Op::REQUIREMENTS, now, request_id).await.map_err(Problem::from)?;

@@ -50,9 +50,17 @@ impl Office {
     /// # Errors
     /// 404 where there is none, or none that the caller may know of; 403 `outside_grant` where the impersonation was started for others alone.
     pub async fn article(&self, caller: &Caller, id: ArticleId) -> Result<Article> {
-        let article = self.db.article(id).await?.ok_or_else(Error::not_found)?;
+        let article = self.article_for(caller, id).await?.ok_or_else(Error::not_found)?;
         require_visible(&caller.ctx, &article)?;
         Ok(Arc::unwrap_or_clone(article))
+    }
+
+    /// As it is, or was when the caller was admitted.
+    async fn article_for(&self, caller: &Caller, id: ArticleId) -> Result<Option<Arc<Article>>> {
+        match caller.article(id) {
+            Some(article) => Ok(Some(article)),
+            None => self.db.article(id).await,
+        }
     }
 }
 
@@ -142,7 +150,7 @@ impl Office {
         precondition: &(impl Fn(i64) -> Result<()> + Send),
     ) -> Result<Option<Article>> {
         let Some(ground) = caller.standing_ground(&self.db) else { return Ok(None) };
-        let Some(before) = self.db.article(id).await? else { return Ok(None) };
+        let Some(before) = self.article_for(caller, id).await? else { return Ok(None) };
         let Ok(Edited::As(after, entry)) = edited(&caller.ctx, Arc::unwrap_or_clone(before), change, precondition) else { return Ok(None) };
         let is_saved = self.db.save_article(ground, &after, &entry).await?;
         Ok(is_saved.then_some(*after))

@@ -9,10 +9,11 @@ use super::office::{Event, Office};
 use super::policy::{Policies, of_row};
 use crate::auth::tokens::{Subject, TokenError, Tokens, Unverified, Verified};
 use crate::domain::Time;
+use crate::domain::article::Article;
 use crate::domain::client::ClientPrincipal;
 use crate::domain::error::{Code, Error, Result};
 use crate::domain::identity::{By, Ctx, Identity, user_required};
-use crate::domain::ids::UserId;
+use crate::domain::ids::{ArticleId, UserId};
 use crate::domain::operation::{self, Requirements};
 use crate::domain::policy::Policy;
 use crate::domain::session::{ClientSession, Exchange, Session, Standing, TokenStanding, TokenTerms};
@@ -28,6 +29,8 @@ const TOUCH_PATIENCE: std::time::Duration = std::time::Duration::from_millis(500
 #[derive(Debug, Clone)]
 pub struct Presented {
     pub token: Arc<Verified>,
+    /// The article that the call is about, so that it can be looked up together with the session.
+    pub about: Option<ArticleId>,
 }
 
 /// Someone who may make the call that they are making.
@@ -38,6 +41,8 @@ pub struct Caller {
     pub token: Arc<Verified>,
     requirements: Requirements,
     ground: Option<Ground>,
+    /// The one that the call is about, as it was when the caller was admitted, where it was looked up then.
+    article: Option<Arc<Article>>,
 }
 
 impl Caller {
@@ -57,6 +62,11 @@ impl Caller {
             && check_token(&self.token, None, self.ctx.now).is_ok()
             && operation::permit(identity, &self.requirements).is_ok();
         self.ground.clone().filter(|_| db.writes_at_once() && is_live && !self.requirements.concerns_accounts())
+    }
+
+    /// The article with this id, as it was when the caller was admitted; nothing where it has to be asked for.
+    pub(super) fn article(&self, id: ArticleId) -> Option<Arc<Article>> {
+        self.article.clone().filter(|article| article.id == id)
     }
 
     /// Who this is, as far as the gate found out.
@@ -105,7 +115,7 @@ impl Office {
     /// # Errors
     /// 401 `invalid_token`.
     pub async fn present(&self, token: &str, now: Time) -> Result<Presented> {
-        self.verify(token, now, Tokens::verify).await.map(|token| Presented { token })
+        self.verify(token, now, Tokens::verify).await.map(|token| Presented { token, about: None })
     }
 
     /// As [`Office::present`], for logging out: also an impersonation's own token that is for others than Actas, so that whoever holds it can end it.
@@ -116,7 +126,7 @@ impl Office {
         let token = self.present_for_anyone(token, now).await?;
         let claims = &token.claims;
         let is_impersonation = claims.act.is_some() && claims.root_sid.is_none();
-        if is_impersonation || claims.is_for(&self.settings.audience) { Ok(Presented { token }) } else { Err(invalid_token()) }
+        if is_impersonation || claims.is_for(&self.settings.audience) { Ok(Presented { token, about: None }) } else { Err(invalid_token()) }
     }
 
     /// As [`Office::present`], whomever the token is for.
@@ -157,8 +167,8 @@ impl Office {
     /// # Errors
     /// 401 where the token or its session doesn't count, 403 as [`operation::permit`] says.
     pub async fn admit(&self, presented: Presented, requirements: Requirements, now: Time, request_id: Option<String>) -> Result<Caller> {
-        let Presented { token } = presented;
-        let mut holder = match self.look(&token).await {
+        let Presented { token, about } = presented;
+        let mut holder = match self.look(&token, about).await {
             // Its row may have been swept by now, and this is the better answer.
             Err(error) if error.code() == Code::InvalidToken && token.claims.has_row_of_its_own() && token.is_expired(now) => {
                 return Err(token_expired());
@@ -170,12 +180,12 @@ impl Office {
         {
             // The row has to say so before anyone is told. Unless another request has just kept it alive: then it is looked at again.
             self.write_as(token.clone(), requirements, now, request_id.clone(), |_| Ok(())).await?;
-            holder = self.look(&token).await?;
+            holder = self.look(&token, about).await?;
         }
-        let mut stands_on = None;
+        let (mut stands_on, mut seen) = (None, None);
         let by = match holder {
-            Holder::User { session, exchange, policy, ground } => {
-                stands_on = ground;
+            Holder::User { session, exchange, policy, ground, article } => {
+                (stands_on, seen) = (ground, article);
                 if let Standing::Over(cause) | Standing::MustEnd(cause) = session.standing(now, &policy) {
                     return Err(ending::over(&session, cause));
                 }
@@ -193,12 +203,12 @@ impl Office {
                 By::Client(Box::new(client))
             }
         };
-        Ok(Caller { ctx: Ctx { by, now, request_id }, token, requirements, ground: stands_on })
+        Ok(Caller { ctx: Ctx { by, now, request_id }, token, requirements, ground: stands_on, article: seen })
     }
 
-    pub(super) async fn look(&self, token: &Arc<Verified>) -> Result<Holder> {
+    pub(super) async fn look(&self, token: &Arc<Verified>, about: Option<ArticleId>) -> Result<Holder> {
         let looked = match token.claims.sub {
-            Subject::User(user) if token.claims.root_sid.is_none() => self.look_for_session(token, user).await,
+            Subject::User(user) if token.claims.root_sid.is_none() => self.look_for_session(token, user, about).await,
             _ => {
                 let (token, policies) = (Arc::clone(token), Arc::clone(&self.policies));
                 self.db.glance(move |conn| find_holder(conn, &policies, &token, Lock::None)).await
@@ -211,9 +221,9 @@ impl Office {
     }
 
     /// [`find_holder`] for a token that names a session and nothing else: nearly all of them.
-    async fn look_for_session(&self, token: &Verified, user: UserId) -> Result<Holder> {
-        let found = self.db.present(token.claims.sid, &token.kid).await?;
-        let found = found.filter(|found| named_by(token, user, found)).ok_or_else(invalid_token)?;
+    async fn look_for_session(&self, token: &Verified, user: UserId, about: Option<ArticleId>) -> Result<Holder> {
+        let found = self.db.present_with(token.claims.sid, &token.kid, about).await?;
+        let (found, seen) = found.filter(|(found, _)| named_by(token, user, found)).ok_or_else(invalid_token)?;
         let policy = match self.policies.known_at(found.ground.policy_version) {
             Some(policy) => policy,
             None => {
@@ -222,8 +232,9 @@ impl Office {
             }
         };
         let mut holder = user_holder(token, Arc::clone(&found.session), None, policy)?;
-        if let Holder::User { ground, .. } = &mut holder {
+        if let Holder::User { ground, article, .. } = &mut holder {
             *ground = Some(found.ground.clone());
+            *article = seen;
         }
         Ok(holder)
     }
@@ -263,7 +274,7 @@ impl Office {
     /// # Errors
     /// What `work` answers; 401 and 403 as [`Office::admit`].
     pub async fn write<T: Send + 'static>(&self, caller: &Caller, work: impl Fn(&mut Tx<'_>) -> Result<T> + Send + 'static) -> Result<T> {
-        let Caller { ctx, token, requirements, ground: _ } = caller.clone();
+        let Caller { ctx, token, requirements, .. } = caller.clone();
         self.write_as(token, requirements, ctx.now, ctx.request_id, work).await
     }
 
@@ -342,6 +353,8 @@ pub(super) enum Holder {
         policy: Arc<Policy>,
         /// What was read rests on this, where nothing else was read.
         ground: Option<Ground>,
+        /// The article that was looked up with it.
+        article: Option<Arc<Article>>,
     },
     Client(Box<ClientSession>),
 }
@@ -390,7 +403,7 @@ fn user_holder(token: &Verified, session: Arc<Session>, exchange: Option<Exchang
     if !terms.map_or(claims.client_id.is_first_party() && token.is_for_us, |terms| agrees(token, terms)) {
         return Err(invalid_token());
     }
-    Ok(Holder::User { session, exchange: exchange.map(Box::new), policy, ground: None })
+    Ok(Holder::User { session, exchange: exchange.map(Box::new), policy, ground: None, article: None })
 }
 
 fn agrees(token: &Verified, terms: &TokenTerms) -> bool {

@@ -69,8 +69,11 @@ impl Office {
                 // A value and not an error, because its entry has to be committed.
                 Err(reasons) => return record_refusal(tx, subject, reasons).map(Err),
             };
+            let subject_version = terms.subject.version;
             let session = start(tx, &settings, &token, terms, request.restore_challenge.as_ref())?;
-            Ok(Ok((session, signer(tx.conn, settings.signing_algorithm)?)))
+            let kid = signer(tx.conn, settings.signing_algorithm)?;
+            sessions::note_begun(&session, &kid, subject_version);
+            Ok(Ok((session, kid)))
         });
         let (started, kid) = started.await??;
         let expires_at = started.expires_at;

@@ -47,7 +47,7 @@ impl Office {
         }
         // Other calls are admitted by a look at their session, and SQLite's writer then finds it remembered.
         if !self.db.writes_at_once() {
-            let _ = self.look(&token).await;
+            let _ = self.look(&token, None).await;
         }
         let (kid, policies) = (token.kid.clone(), Arc::clone(&self.policies));
         let ctx = Ctx { by: By::Anonymous, now, request_id: client.request_id };
@@ -92,24 +92,22 @@ impl Office {
         if !self.db.writes_at_once() || token.claims.act.is_none() || token.is_expired(now) {
             return Ok(None);
         }
-        let Ok(Holder::User { session, policy, ground: Some(ground), .. }) = self.look(token).await else { return Ok(None) };
+        let Ok(Holder::User { session, policy, ground: Some(ground), .. }) = self.look(token, None).await else { return Ok(None) };
         let Kind::Impersonation(acting) = &session.kind else { return Ok(None) };
         if session.standing(now, &policy) != Standing::Live {
             return Ok(None);
         }
-        let (id, original) = (session.id, acting.original_session);
         let by = By::Request(Box::new(identity(Arc::clone(&session), None, Arc::clone(&policy))));
         let ctx = Ctx { by, now, request_id: request_id.map(str::to_owned) };
-        let entry = NewEntry::impersonation_ended(&ctx, id, EndCause::Logout);
-        // Before anything is done: what can't be found afterwards would be lost.
-        let Ok(Some(original)) = self.db.present(original, &token.kid).await else { return Ok(None) };
-        let Some(way) = self.db.leave_impersonation(ground, now, acting.actor.id(), &entry).await? else { return Ok(None) };
+        let entry = NewEntry::impersonation_ended(&ctx, session.id, EndCause::Logout);
+        let Some(left) = self.db.leave_impersonation(ground, now, acting.actor.id(), &entry).await? else { return Ok(None) };
         (self.observer)(&Event::ImpersonationEnded(EndCause::Logout));
-        let way = match way_out(acting, true, EndCause::Logout, &policy, way, verifier, now) {
+        let way = match way_out(acting, true, EndCause::Logout, &policy, left.way, verifier, now) {
             Ok(way) => way,
             Err(error) => return Ok(Some(Outcome::Refused(error))),
         };
-        Ok(Some(Outcome::WayBack(way, Arc::clone(&original.session))))
+        let original = acting.original(left.original_started_at, left.original_last_used_at);
+        Ok(Some(Outcome::WayBack(way, Arc::new(original))))
     }
 
     async fn lead_back(&self, outcome: Outcome) -> Result<LoggedOut> {

@@ -308,7 +308,7 @@ impl Office {
         if token.claims.user().is_none() {
             return Err(refuse(OAuthCode::InvalidRequest, "subject_token: a client's own token is not exchanged; ask for another one"));
         }
-        let presented = Presented { token: token.clone() };
+        let presented = Presented { token: token.clone(), about: None };
         let caller = self.admit(presented, EXCHANGE_TOKEN, now, sender.request_id.clone()).await.map_err(refused)?;
         let (identity, exchange, kid) = self.narrow(&caller, client.id, asked).await.map_err(refused)?;
         let access_token = self.sign(&kid, &self.claims_of_exchange(&token, &identity, &exchange, now)).await?;

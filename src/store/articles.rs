@@ -10,7 +10,7 @@ use diesel::sql_types::{BigInt, Nullable, Text, Timestamp};
 use super::columns::{self, NameRow, octet_length, required};
 use super::conn::{Conn, Lock};
 use super::error::OrDomain as _;
-use super::schema::{articles, users};
+use super::schema::{articles, authors, editors, users};
 use super::shared::Found;
 use super::statement::{kept, on_either};
 use super::{entries, presence};
@@ -21,10 +21,8 @@ use crate::domain::ids::{ArticleId, UserId};
 use crate::domain::page::{Page, PageRequest};
 use crate::domain::text::{Abstract, Body, SearchText, Title, fold};
 
-diesel::alias!(users as authors: AuthorAlias, users as editors: EditorAlias);
-
 #[derive(Queryable)]
-struct Row {
+pub(super) struct Row {
     id: String,
     title: String,
     abstract_: String,
@@ -38,7 +36,7 @@ struct Row {
 }
 
 impl Row {
-    fn into_article(self) -> Result<Article> {
+    pub fn into_article(self) -> Result<Article> {
         Ok(Article {
             id: columns::article_id(&self.id)?,
             title: Title::from_stored(self.title),
@@ -60,20 +58,28 @@ macro_rules! select_articles {
         articles::table
             .inner_join(authors.on(authors.field(users::id).eq(articles::author_id)))
             .left_join(editors.on(editors.field(users::id).nullable().eq(articles::editor_id)))
-            .select((
-                articles::id,
-                articles::title,
-                articles::abstract_,
-                articles::body,
-                articles::status,
-                articles::version,
-                articles::created_at,
-                articles::updated_at,
-                authors.fields((users::id, users::email, users::display_name)),
-                editors.fields((users::id, users::email, users::display_name)).nullable(),
-            ))
+            .select($crate::store::articles::article_columns!())
     };
 }
+
+/// What a [`Row`] is read from.
+macro_rules! article_columns {
+    () => {
+        (
+            articles::id,
+            articles::title,
+            articles::abstract_,
+            articles::body,
+            articles::status,
+            articles::version,
+            articles::created_at,
+            articles::updated_at,
+            authors.fields((users::id, users::email, users::display_name)),
+            editors.fields((users::id, users::email, users::display_name)).nullable(),
+        )
+    };
+}
+pub(super) use article_columns;
 
 pub(super) fn search_text(article: &Article) -> String {
     fold(&format!("{}\n{}", article.title, article.r#abstract))

@@ -5,9 +5,9 @@
 use chrono::NaiveDateTime;
 use diesel::prelude::*;
 use diesel::sql_types::{Array, BigInt, Nullable, Text, Timestamp};
-use serde_json::json;
 
 use super::articles::search_text;
+use super::columns;
 use super::conn::Conn;
 use super::db::Db;
 use super::error::OrDomain as _;
@@ -41,13 +41,12 @@ pub(super) struct Save {
     entry: String,
 }
 
-/// The start of an impersonation: its row, and that of its way back.
+/// The start of an impersonation: its row, with its way back.
 pub(super) struct Start {
     ground: Ground,
     subject: UserId,
     subject_version: i64,
     impersonation: String,
-    way_back: String,
     algorithm: &'static str,
     entry: String,
 }
@@ -58,6 +57,16 @@ pub(super) struct Leave {
     at: Time,
     by: UserId,
     entry: String,
+}
+
+/// What an impersonation leaves behind that was ended by logging out.
+pub struct Departure {
+    /// If it was open.
+    pub way: Option<WayBack>,
+    /// Of the session from which it was started.
+    pub original_started_at: Time,
+    /// Of the same.
+    pub original_last_used_at: Time,
 }
 
 impl Db {
@@ -94,44 +103,39 @@ impl Db {
         algorithm: &'static str,
     ) -> Result<Option<String>> {
         let acting = session.acting.as_ref().ok_or_else(|| Error::internal("an impersonation needs an actor"))?;
-        let row = json!({
-            "id": session.id.to_string(),
-            "subject_id": session.subject.to_string(),
-            "actor_id": acting.actor.to_string(),
-            "original_session_id": acting.original_session.to_string(),
-            "mode": acting.grant.mode.as_str(),
-            "reason": acting.grant.reason.as_ref().map(Reason::as_str),
-            "ticket": acting.grant.ticket.as_ref().map(Ticket::as_str),
-            "bound_permissions": acting.grant.bounds.permissions.map(|scope| scope.to_string()),
-            "bound_resources": acting.grant.bounds.resources().map(|resources| resources.join(" ")),
-            "started_at": session.started_at.naive_utc(),
-            "expires_at": session.expires_at.naive_utc(),
-            "last_used_at": session.started_at.naive_utc(),
-        });
-        let way = json!({
-            "impersonation_id": session.id.to_string(),
-            "kid": way.kid,
-            "signing_input": way.signing_input,
-            "challenge": way.challenge.as_ref().map(RestoreChallenge::as_str),
-            "expires_at": way.expires_at.naive_utc(),
-        });
+        let (grant, bounds) = (&acting.grant, &acting.grant.bounds);
+        let mut row = Composite::default();
+        row.field(Some(&session.id.to_string()))
+            .field(Some(&session.subject.to_string()))
+            .field(Some(&acting.actor.to_string()))
+            .field(Some(&acting.original_session.to_string()))
+            .field(Some(grant.mode.as_str()))
+            .field(grant.reason.as_ref().map(Reason::as_str))
+            .field(grant.ticket.as_ref().map(Ticket::as_str))
+            .field(bounds.permissions.map(|scope| scope.to_string()).as_deref())
+            .field(bounds.resources().map(|resources| resources.join(" ")).as_deref())
+            .time(session.started_at)
+            .time(session.expires_at)
+            .field(Some(&way.kid))
+            .field(Some(&way.signing_input))
+            .field(way.challenge.as_ref().map(RestoreChallenge::as_str))
+            .time(way.expires_at);
         let start = Start {
             ground,
             subject: subject.id,
             subject_version: subject.version,
-            impersonation: row.to_string(),
-            way_back: way.to_string(),
+            impersonation: row.finish(),
             algorithm,
             entry: written(entry)?,
         };
         self.sharing_writes()?.starts.ask(self, start, self.patience()).await
     }
 
-    /// Ends the impersonation of `ground`, closes its way back and answers that, if it was open; nothing where something is no longer as it was read.
+    /// Ends the impersonation of `ground`, and closes its way back; nothing where something is no longer as it was read.
     ///
     /// # Errors
     /// 503 where the database can't be asked in time.
-    pub async fn leave_impersonation(&self, ground: Ground, at: Time, by: UserId, entry: &NewEntry) -> Result<Option<Option<WayBack>>> {
+    pub async fn leave_impersonation(&self, ground: Ground, at: Time, by: UserId, entry: &NewEntry) -> Result<Option<Departure>> {
         let leave = Leave { ground, at, by, entry: written(entry)? };
         self.sharing_writes()?.leaves.ask(self, leave, self.patience()).await
     }
@@ -199,7 +203,7 @@ fn each_by_itself<K, V>(asked: &[K], done: Result<Vec<(i64, V)>>) -> Result<Vec<
 pub(super) fn save_many(conn: &mut Conn, asked: &[Save]) -> Result<Vec<Found<()>>> {
     let articles = || asked.iter().map(|save| &save.article);
     let saved: Result<Vec<Done>> = call!(
-        conn, Done, "SELECT actas_save_articles(", Grounds::of(asked.iter().map(|save| &save.ground)),
+        conn, Done, "SELECT actas_save_rows(", Grounds::of(asked.iter().map(|save| &save.ground)),
         Array<Text> => asked.iter().map(|save| &*save.entry).collect::<Vec<_>>(), ", ",
         Array<Text> => articles().map(|article| article.id.to_string()).collect::<Vec<_>>(), ", ",
         Array<BigInt> => articles().map(|article| article.version).collect::<Vec<_>>(), ", ",
@@ -215,27 +219,26 @@ pub(super) fn save_many(conn: &mut Conn, asked: &[Save]) -> Result<Vec<Found<()>
 pub(super) fn start_many(conn: &mut Conn, asked: &[Start]) -> Result<Vec<Found<String>>> {
     let Some(algorithm) = asked.first().map(|start| start.algorithm) else { return Ok(Vec::new()) };
     let started: Result<Vec<Started>> = call!(
-        conn, Started, "SELECT * FROM actas_start_many(", Grounds::of(asked.iter().map(|start| &start.ground)),
+        conn, Started, "SELECT * FROM actas_start_rows(", Grounds::of(asked.iter().map(|start| &start.ground)),
         Array<Text> => asked.iter().map(|start| &*start.entry).collect::<Vec<_>>(), ", ",
         Array<Text> => asked.iter().map(|start| start.subject.to_string()).collect::<Vec<_>>(), ", ",
         Array<BigInt> => asked.iter().map(|start| start.subject_version).collect::<Vec<_>>(), ", ",
         Array<Text> => asked.iter().map(|start| &*start.impersonation).collect::<Vec<_>>(), ", ",
-        Array<Text> => asked.iter().map(|start| &*start.way_back).collect::<Vec<_>>(), ", ",
         // One setting of the whole process.
         Text => algorithm, ")"
     );
     each_by_itself(asked, started.map(|rows| rows.into_iter().map(|row| (row.started, row.signer)).collect()))
 }
 
-pub(super) fn leave_many(conn: &mut Conn, asked: &[Leave]) -> Result<Vec<Found<Option<WayBack>>>> {
+pub(super) fn leave_many(conn: &mut Conn, asked: &[Leave]) -> Result<Vec<Found<Departure>>> {
     let left: Result<Vec<Left>> = call!(
-        conn, Left, "SELECT * FROM actas_leave_many(", Grounds::of(asked.iter().map(|leave| &leave.ground)),
+        conn, Left, "SELECT * FROM actas_leave_rows(", Grounds::of(asked.iter().map(|leave| &leave.ground)),
         Array<Text> => asked.iter().map(|leave| &*leave.entry).collect::<Vec<_>>(), ", ",
         Array<Timestamp> => asked.iter().map(|leave| leave.at.naive_utc()).collect::<Vec<_>>(), ", ",
         Array<Text> => asked.iter().map(|leave| leave.by.to_string()).collect::<Vec<_>>(), ", ",
         Text => EndCause::Logout.as_str(), ")"
     );
-    each_by_itself(asked, left.map(|rows| rows.into_iter().map(|row| (row.ended, row.into_way_back())).collect()))
+    each_by_itself(asked, left.map(|rows| rows.into_iter().map(|row| (row.ended, row.into_departure())).collect()))
 }
 
 #[derive(QueryableByName)]
@@ -264,38 +267,75 @@ struct Left {
     challenge: Option<String>,
     #[diesel(sql_type = Nullable<Timestamp>)]
     expires_at: Option<NaiveDateTime>,
+    #[diesel(sql_type = Timestamp)]
+    original_started_at: NaiveDateTime,
+    #[diesel(sql_type = Timestamp)]
+    original_last_used_at: NaiveDateTime,
 }
 
 impl Left {
-    fn into_way_back(self) -> Option<WayBack> {
-        match (self.way_kid, self.signing_input, self.expires_at) {
+    fn into_departure(self) -> Departure {
+        let way = match (self.way_kid, self.signing_input, self.expires_at) {
             (Some(kid), Some(signing_input), Some(expires_at)) => Some(way_back((kid, signing_input, self.challenge, expires_at))),
             _ => None,
-        }
+        };
+        let (original_started_at, original_last_used_at) =
+            (columns::time(self.original_started_at), columns::time(self.original_last_used_at));
+        Departure { way, original_started_at, original_last_used_at }
     }
 }
 
-/// An entry as the row that `actas_append_many` makes of it.
+/// An entry as `actas_new_entry`.
 fn written(entry: &NewEntry) -> Result<String> {
     let (subject, actor) = (entry.subject.as_ref(), entry.actor.as_ref());
-    let row = json!({
-        "id": entry.id.to_string(),
-        "occurred_at": entry.occurred_at.naive_utc(),
-        "origin": entry.origin.as_str(),
-        "action": entry.action.as_str(),
-        "resource_type": entry.resource.r#type.as_str(),
-        "resource_id": entry.resource.id,
-        "resource_version": entry.resource.version,
-        "subject_id": subject.map(|user| user.id.to_string()),
-        "subject_email": subject.map(|user| user.email.as_str()),
-        "subject_name": subject.map(|user| user.display_name.as_str()),
-        "actor_id": actor.map(|user| user.id.to_string()),
-        "actor_email": actor.map(|user| user.email.as_str()),
-        "actor_name": actor.map(|user| user.display_name.as_str()),
-        "impersonation_id": entry.impersonation_id.map(|id| id.to_string()),
-        "note": entry.note,
-        "changes": serde_json::to_string(&entry.changes).map_err(Error::internal)?,
-        "request_id": entry.request_id,
-    });
-    Ok(row.to_string())
+    let mut row = Composite::default();
+    row.field(Some(&entry.id.to_string()))
+        .time(entry.occurred_at)
+        .field(Some(entry.origin.as_str()))
+        .field(Some(entry.action.as_str()))
+        .field(Some(entry.resource.r#type.as_str()))
+        .field(Some(&entry.resource.id))
+        .field(entry.resource.version.map(|version| version.to_string()).as_deref())
+        .field(subject.map(|user| user.id.to_string()).as_deref())
+        .field(subject.map(|user| user.email.as_str()))
+        .field(subject.map(|user| user.display_name.as_str()))
+        .field(actor.map(|user| user.id.to_string()).as_deref())
+        .field(actor.map(|user| user.email.as_str()))
+        .field(actor.map(|user| user.display_name.as_str()))
+        .field(entry.impersonation_id.map(|id| id.to_string()).as_deref())
+        .field(entry.note.as_deref())
+        .field(Some(&serde_json::to_string(&entry.changes).map_err(Error::internal)?))
+        .field(entry.request_id.as_deref());
+    Ok(row.finish())
+}
+
+/// A row as Postgres reads it (<https://www.postgresql.org/docs/current/rowtypes.html#ROWTYPES-IO-SYNTAX>): every value that is there in quotes, of which
+/// those inside are doubled, as backslashes are.
+#[derive(Default)]
+struct Composite(String);
+
+impl Composite {
+    fn field(&mut self, value: Option<&str>) -> &mut Self {
+        self.0.push(if self.0.is_empty() { '(' } else { ',' });
+        if let Some(value) = value {
+            self.0.push('"');
+            for c in value.chars() {
+                if matches!(c, '"' | '\\') {
+                    self.0.push(c);
+                }
+                self.0.push(c);
+            }
+            self.0.push('"');
+        }
+        self
+    }
+
+    fn time(&mut self, time: Time) -> &mut Self {
+        self.field(Some(&time.naive_utc().to_string()))
+    }
+
+    fn finish(mut self) -> String {
+        self.0.push(')');
+        self.0
+    }
 }

@@ -24,12 +24,14 @@ use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 
 use super::articles;
+use super::at_once::Ground;
 use super::conn::{Conn, Lock};
 use super::db::Db;
-use super::sessions::{Presented, find_presented};
+use super::sessions::{Presented, Scene, find_presented};
 use crate::domain::article::Article;
 use crate::domain::error::{Error, Result};
 use crate::domain::ids::{ArticleId, SessionId};
+use crate::domain::session::Session;
 
 /// How many sessions are remembered, of about 1 KB each.
 const MOST_SESSIONS: usize = 8192;
@@ -89,6 +91,8 @@ struct Noted {
 #[derive(Default)]
 struct Changes {
     sessions: Vec<String>,
+    /// Impersonations that began, as they will be found.
+    begun: Vec<Arc<Presented>>,
     /// Where it is known, what was written.
     articles: HashMap<String, Option<Arc<Article>>>,
     /// Own sessions that ended, and with them whatever was started from them.
@@ -246,8 +250,12 @@ impl Presence {
         if changes.others || others {
             self.clear();
             noted.generation += 1;
-        } else if !changes.sessions.is_empty() || !changes.articles.is_empty() {
+        } else if !changes.sessions.is_empty() || !changes.begun.is_empty() || !changes.articles.is_empty() {
             noted.generation += 1;
+            // Before what changed is forgotten, which may be one of these.
+            for begun in changes.begun {
+                self.sessions.insert(begun.session.id, begun);
+            }
             let parsed = |ids: &[String]| -> Vec<SessionId> { ids.iter().filter_map(|id| SessionId::parse(id)).collect() };
             for id in parsed(&changes.sessions) {
                 self.sessions.remove(&id);
@@ -271,6 +279,7 @@ impl Presence {
 impl Changes {
     /// Forgets what was written, though not that something was: some of it is undone.
     fn disbelieve(&mut self) {
+        self.begun.clear();
         self.articles.values_mut().for_each(|written| *written = None);
     }
 }
@@ -328,6 +337,26 @@ pub(super) fn wrote_here(article: &Article) {
     });
 }
 
+/// Takes note of an impersonation that the writer's transaction has just begun: its session, the key that signs its token, and the version of its subject's row. What
+/// else its bearer would find is known of the session that it was started from, if that is remembered.
+pub(super) fn began_here(session: &Arc<Session>, kid: &str, subject_version: i64) {
+    let Some(acting) = session.acting_as() else { return };
+    let Some(original) = session_here(acting.original_session, None) else { return };
+    let ground = Ground {
+        session: session.id,
+        kid: kid.to_owned(),
+        subject_version,
+        actor_version: Some(original.ground.subject_version),
+        policy_version: original.ground.policy_version,
+    };
+    let begun = Arc::new(Presented { session: Arc::clone(session), ground, key_counts: true });
+    HERE.with_borrow(|here| {
+        if let Some(presence) = here {
+            lock(&presence.changes).begun.push(begun);
+        }
+    });
+}
+
 /// Takes note that some of what the writer's transaction did is undone.
 pub(super) fn disbelieve() {
     HERE.with_borrow(|here| {
@@ -371,7 +400,7 @@ diesel::define_sql_function! {
     fn actas_others_change() -> diesel::sql_types::Integer;
 }
 
-/// Every change of a row that [`find_presented`] and [`articles::find`] read. What begins was not remembered before.
+/// Every change of a row that [`find_presented`] and [`articles::find`] read. What begins was not remembered before, and is noted by [`began_here`].
 const WATCH: &str = "
 CREATE TEMP TRIGGER IF NOT EXISTS watch_sessions AFTER UPDATE ON main.sessions
 BEGIN SELECT actas_session_changes(OLD.id, OLD.actor_id IS NULL AND NEW.ended_at IS NOT OLD.ended_at); END;
@@ -399,6 +428,17 @@ impl Db {
         let remembered = move |presence: &Presence| presence.sessions.get(&id).filter(|presented| *presented.ground.kid == *signed);
         let find = move |conn: &mut Conn| find_presented(conn, id, &kid, Lock::None);
         self.recall_or_find(remembered, find, move |presence, found| presence.sessions.insert(id, found)).await
+    }
+
+    /// As [`Db::present`], and the article `about` with it where one select finds both. Nothing for the article where it has to be asked for by itself.
+    ///
+    /// # Errors
+    /// 503 where the database can't be asked in time.
+    pub async fn present_with(&self, id: SessionId, kid: &str, about: Option<ArticleId>) -> Result<Option<Scene>> {
+        if let (Some(sharing), Some(article)) = (self.sharing(), about) {
+            return sharing.scenes.ask(self, (id, kid.to_owned(), article), self.patience()).await;
+        }
+        Ok(self.present(id, kid).await?.map(|presented| (presented, None)))
     }
 
     /// The article with this id.
@@ -444,6 +484,11 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::domain::ids::UserId;
+    use crate::domain::role::Role;
+    use crate::domain::session::Kind;
+    use crate::domain::text::{DisplayName, Email};
+    use crate::domain::user::{Principal, UserRef, UserStatus};
     use crate::store::{Options, migrate};
 
     /// How many locks this process has on the WAL index. The list is read in pieces, and one of ours is passed over where others change it meanwhile: so it is looked
@@ -540,5 +585,64 @@ mod tests {
             assert_eq!(db.write(changed).await.unwrap(), "Changed");
             assert_eq!(db.write(title).await.unwrap(), "Changed");
         });
+    }
+
+    #[test]
+    fn what_a_transaction_began_is_remembered_unless_it_is_undone_or_ended() {
+        let directory = tempfile::tempdir().unwrap();
+        let url = format!("sqlite://{}", directory.path().join("actas.db").display());
+        let db = Db::open_for_serving(&Options { url, pool_size: 1, patience: Duration::from_secs(10), is_pooled: false }).unwrap();
+        migrate::run(&db).unwrap();
+        let ann = Principal {
+            user: UserRef {
+                id: UserId::NOBODY,
+                email: Email::from_stored("ann@example.org".to_owned()),
+                display_name: DisplayName::from_stored("Ann".to_owned()),
+            },
+            role: Role::Author,
+            status: UserStatus::Active,
+            scope: None,
+        };
+        let now = chrono::DateTime::UNIX_EPOCH;
+        let begun = move || {
+            let session = Session {
+                id: SessionId::new(now),
+                subject: ann.clone(),
+                kind: Kind::Own,
+                started_at: now,
+                expires_at: now,
+                last_used_at: now,
+                ended: None,
+                terms: None,
+            };
+            let ground =
+                Ground { session: session.id, kid: "kid".to_owned(), subject_version: 1, actor_version: None, policy_version: None };
+            Arc::new(Presented { session: Arc::new(session), ground, key_counts: true })
+        };
+        let presence = Arc::clone(db.presence().unwrap());
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        let begin = |is_kept: bool, is_ended: bool| {
+            let (noted, presence) = (begun(), Arc::clone(&presence));
+            let id = noted.session.id;
+            let work = move |conn: &mut Conn| {
+                let mut changes = lock(&presence.changes);
+                changes.begun.push(Arc::clone(&noted));
+                if is_ended {
+                    changes.sessions.push(id.to_string());
+                }
+                drop(changes);
+                // So that there is something to commit.
+                conn.batch_execute("CREATE TABLE IF NOT EXISTS anything (x)").map_err(Error::internal)?;
+                if is_kept { Ok(()) } else { Err(Error::not_found()) }
+            };
+            assert_eq!(runtime.block_on(db.write(work)).is_ok(), is_kept);
+            id
+        };
+        // The first write finds a connection that is not attended yet.
+        begin(false, false);
+        let is_remembered = |id: SessionId| presence.sessions.get(&id).is_some();
+        assert!(is_remembered(begin(true, false)));
+        assert!(!is_remembered(begin(false, false)));
+        assert!(!is_remembered(begin(true, true)));
     }
 }

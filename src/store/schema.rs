@@ -210,3 +210,13 @@ diesel::allow_tables_to_appear_in_same_query!(
     client_sessions,
     policies
 );
+
+// Tables under another name. Together, because only those of one list can stand in the same select.
+diesel::alias!(
+    users as subjects: SubjectAlias,
+    users as actors: ActorAlias,
+    users as enders: EnderAlias,
+    users as authors: AuthorAlias,
+    users as editors: EditorAlias,
+    sessions as originals: OriginalAlias
+);

@@ -5,35 +5,32 @@ use std::sync::Arc;
 
 use chrono::NaiveDateTime;
 use diesel::prelude::*;
-use diesel::sql_types::{Nullable, Text, Timestamp};
+use diesel::sql_types::{Array, Nullable, Text, Timestamp};
 
 use super::at_once::Ground;
 use super::columns::{self, NameRow, PrincipalRow, required};
 use super::conn::{Conn, Lock};
 use super::entries;
 use super::error::OrDomain as _;
-use super::schema::{keys, policies as policy_rows, refresh_tokens, sessions, users, ways_back};
+use super::schema::{
+    actors, articles, authors, editors, enders, keys, originals, policies as policy_rows, refresh_tokens, sessions, subjects, users,
+    ways_back,
+};
 use super::shared::Found;
 use super::statement::{kept, on_either};
 use super::token_sessions::{read_terms, write_audiences};
 use super::{policies, presence};
 use crate::domain::Time;
+use crate::domain::article::Article;
 use crate::domain::client::ClientId;
-use crate::domain::error::Result;
+use crate::domain::error::{Error, Result};
 use crate::domain::history::NewEntry;
-use crate::domain::ids::{SessionId, UserId};
+use crate::domain::ids::{ArticleId, SessionId, UserId};
 use crate::domain::impersonation::{Bounds, End, EndCause, Grant, Impersonation, ImpersonationStatus, Mode};
 use crate::domain::page::{Page, PageRequest};
 use crate::domain::scope::Scope;
 use crate::domain::session::{ActingAs, Ended, Kind, Session, TokenTerms};
 use crate::domain::text::{Reason, RestoreChallenge, Ticket};
-
-diesel::alias!(
-    users as subjects: SubjectAlias,
-    users as actors: ActorAlias,
-    users as enders: EnderAlias,
-    sessions as originals: OriginalAlias
-);
 
 /// A session about to be written.
 #[derive(Debug, Clone)]
@@ -82,6 +79,11 @@ pub fn insert(conn: &mut Conn, session: &NewSession, entry: &NewEntry) -> Result
     ));
     on_either!(conn, conn => insertion.execute(conn)).or_domain()?;
     Ok(())
+}
+
+/// Notes that an impersonation has just been opened, whose token the key `kid` signs: where sessions are remembered, its first request needs no look-up then.
+pub fn note_begun(session: &Arc<Session>, kid: &str, subject_version: i64) {
+    presence::began_here(session, kid, subject_version);
 }
 
 #[derive(Queryable)]
@@ -167,34 +169,46 @@ fn ended(at: Option<NaiveDateTime>, cause: Option<&str>) -> Result<Option<Ended>
     Ok(Some(Ended { at: columns::time(at), cause: required("end cause", cause.and_then(EndCause::parse))? }))
 }
 
-/// Sessions with all that decides whether they still count, whether the key `$kid` does, and the policy's version.
-macro_rules! select_presented {
-    ($kid:expr) => {
+/// Sessions with what [`presented_columns`] reads.
+macro_rules! presented_tables {
+    () => {
         sessions::table
             .inner_join(subjects.on(subjects.field(users::id).eq(sessions::subject_id)))
             .left_join(actors.on(actors.field(users::id).nullable().eq(sessions::actor_id)))
             .left_join(originals.on(originals.field(sessions::id).nullable().eq(sessions::original_session_id)))
-            .select((
-                sessions::id,
-                sessions::mode,
-                sessions::reason,
-                sessions::ticket,
-                sessions::started_at,
-                sessions::expires_at,
-                sessions::last_used_at,
-                sessions::ended_at,
-                sessions::end_cause,
-                subjects.fields((users::id, users::email, users::display_name, users::role, users::status)),
-                actors.fields((users::id, users::email, users::display_name, users::role, users::status)).nullable(),
-                originals.fields((sessions::id, sessions::ended_at, sessions::expires_at)).nullable(),
-                sessions::client_id,
-                sessions::scope,
-                sessions::audience,
-                (sessions::bound_permissions, sessions::bound_resources),
-                keys::table.find($kid).select(keys::retired_at.is_not_null()).single_value(),
-                policy_rows::table.find(policies::ID).select(policy_rows::version).single_value(),
-                (subjects.field(users::version), actors.field(users::version).nullable()),
-            ))
+    };
+}
+
+/// All that decides whether a session still counts, whether the key `$kid` does, and the policy's version.
+macro_rules! presented_columns {
+    ($kid:expr) => {
+        (
+            sessions::id,
+            sessions::mode,
+            sessions::reason,
+            sessions::ticket,
+            sessions::started_at,
+            sessions::expires_at,
+            sessions::last_used_at,
+            sessions::ended_at,
+            sessions::end_cause,
+            subjects.fields((users::id, users::email, users::display_name, users::role, users::status)),
+            actors.fields((users::id, users::email, users::display_name, users::role, users::status)).nullable(),
+            originals.fields((sessions::id, sessions::ended_at, sessions::expires_at)).nullable(),
+            sessions::client_id,
+            sessions::scope,
+            sessions::audience,
+            (sessions::bound_permissions, sessions::bound_resources),
+            keys::table.find($kid).select(keys::retired_at.is_not_null()).single_value(),
+            policy_rows::table.find(policies::ID).select(policy_rows::version).single_value(),
+            (subjects.field(users::version), actors.field(users::version).nullable()),
+        )
+    };
+}
+
+macro_rules! select_presented {
+    ($kid:expr) => {
+        presented_tables!().select(presented_columns!($kid))
     };
 }
 
@@ -245,6 +259,46 @@ pub(super) fn find_presented_many(conn: &mut Conn, asked: &[(SessionId, String)]
         }
     }
     Ok(asked.iter().map(|(id, kid)| found.get(&(id.to_string(), kid.as_str())).cloned().transpose()).collect())
+}
+
+diesel::define_sql_function! {
+    /// Of a migration: the item at the place where `ids` has `id`.
+    fn actas_beside(items: Array<Text>, ids: Array<Text>, id: Text) -> Nullable<Text>;
+}
+
+/// A session with the article that its bearer asks for; nothing for the article where it has to be asked for by itself.
+pub type Scene = (Arc<Presented>, Option<Arc<Article>>);
+
+/// As [`find_presented_many`], each together with an article, all in one select. Of a session that asks for several at once only the first is found.
+pub(super) fn find_scenes(conn: &mut Conn, asked: &[(SessionId, String, ArticleId)]) -> Result<Vec<Found<Scene>>> {
+    let Conn::Postgres(conn) = conn else { return Err(Error::internal("SQLite knows no such statement")) };
+    let mut found: HashMap<(String, &str), Result<Scene>> = HashMap::with_capacity(asked.len());
+    let mut kids: Vec<&str> = asked.iter().map(|(_, kid, _)| kid.as_str()).collect();
+    kids.sort_unstable();
+    kids.dedup();
+    for kid in kids {
+        let of_kid = asked.iter().filter(|(_, of, _)| of == kid);
+        let (ids, wanted): (Vec<String>, Vec<String>) = of_kid.map(|(id, _, article)| (id.to_string(), article.to_string())).unzip();
+        let wanted = actas_beside(wanted, ids.clone(), sessions::id);
+        let rows = presented_tables!()
+            .left_join(articles::table.on(articles::id.nullable().eq(wanted)))
+            .left_join(authors.on(authors.field(users::id).eq(articles::author_id)))
+            .left_join(editors.on(editors.field(users::id).nullable().eq(articles::editor_id)))
+            .filter(sessions::id.eq_any(ids))
+            .select((presented_columns!(kid), super::articles::article_columns!().nullable()));
+        let rows: Vec<(Row, Option<super::articles::Row>)> = rows.load(conn).or_domain()?;
+        for (row, article) in rows {
+            let key = (row.id.clone(), kid);
+            // One that can't be read is no fault of the session's: whoever asks for it by itself is told.
+            let article = article.and_then(|article| article.into_article().ok()).map(Arc::new);
+            found.insert(key, row.into_presented(kid).map(|presented| (Arc::new(presented), article)));
+        }
+    }
+    let scene = |(id, kid, wanted): &(SessionId, String, ArticleId)| {
+        let found = found.get(&(id.to_string(), kid.as_str())).cloned().transpose()?;
+        Ok(found.map(|(presented, article)| (presented, article.filter(|article| article.id == *wanted))))
+    };
+    Ok(asked.iter().map(scene).collect())
 }
 
 /// Locks a session's row, and before it its original's, as everyone does. Both in the same way: if writes only shared the original, a stream of them could hold off

@@ -8,10 +8,10 @@ use diesel::r2d2::PooledConnection;
 use tokio::sync::oneshot;
 
 use super::articles;
-use super::at_once::{self, Leave, Save, Start};
+use super::at_once::{self, Departure, Leave, Save, Start};
 use super::conn::{Conn, Manager};
 use super::db::Db;
-use super::sessions::{self, Presented, WayBack};
+use super::sessions::{self, Presented, Scene};
 use super::users;
 use crate::domain::article::Article;
 use crate::domain::error::{Code, Error, Result};
@@ -32,11 +32,12 @@ const MOST_AT_ONCE: usize = 64;
 pub(super) struct Sharing {
     pub sessions: Arc<Shared<(SessionId, String), Arc<Presented>>>,
     pub articles: Arc<Shared<ArticleId, Arc<Article>>>,
+    pub scenes: Arc<Shared<(SessionId, String, ArticleId), Scene>>,
     pub users: Arc<Shared<UserId, User>>,
     pub saves: Arc<Shared<Save, ()>>,
     /// Answers the kid of the key that signs the token.
     pub starts: Arc<Shared<Start, String>>,
-    pub leaves: Arc<Shared<Leave, Option<WayBack>>>,
+    pub leaves: Arc<Shared<Leave, Departure>>,
 }
 
 impl Sharing {
@@ -44,6 +45,7 @@ impl Sharing {
         Self {
             sessions: Shared::look_up(sessions::find_presented_many),
             articles: Shared::look_up(articles::find_many),
+            scenes: Shared::look_up(sessions::find_scenes),
             users: Shared::look_up(users::find_many),
             // While one is flushed, the next can begin.
             saves: Shared::write(at_once::save_many, 2),

@@ -27,6 +27,11 @@ wire_ids!(UserId, ArticleId, SessionId, EntryId, ClientId);
 pub struct PathId<Id>(Option<Id>);
 
 impl<Id: WireId> PathId<Id> {
+    /// The one of this request.
+    pub fn of(request: &HttpRequest) -> Self {
+        Self(request.match_info().get("id").and_then(Id::from_wire))
+    }
+
     /// The id.
     ///
     /// # Errors
@@ -41,6 +46,6 @@ impl<Id: WireId> FromRequest for PathId<Id> {
     type Future = Ready<Result<Self, Self::Error>>;
 
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
-        ready(Ok(Self(request.match_info().get("id").and_then(Id::from_wire))))
+        ready(Ok(Self::of(request)))
     }
 }

@@ -12,7 +12,7 @@ use crate::domain::ids::{ArticleId, UserId};
 use crate::domain::operation::{ActOnArticle, CreateArticle, DeleteArticle, GetArticle, ListArticles, UpdateArticle};
 use crate::domain::text::{Abstract, Body as Text, Comment, SearchText, Title};
 use crate::http::answer::{listed, nothing, page_request, versioned};
-use crate::http::caller::Authorized;
+use crate::http::caller::{Authorized, PathsArticle};
 use crate::http::extract::{Body, Checked, IfMatch, Patch, PathId, Query};
 use crate::http::problem::Result;
 use crate::http::wire::{Article, ArticlePage};
@@ -119,7 +119,7 @@ pub async fn create_article(auth: Authorized<CreateArticle>, body: Body<CreateAr
     responses((status = 200, description = "The article", body = Article, headers(("ETag" = String, description = "The version, quoted")))),
 )]
 #[get("/v1/articles/{id}")]
-pub async fn get_article(auth: Authorized<GetArticle>, id: PathId<ArticleId>) -> Result<HttpResponse> {
+pub async fn get_article(auth: Authorized<GetArticle, PathsArticle>, id: PathId<ArticleId>) -> Result<HttpResponse> {
     let id = id.parse()?;
     let article = auth.state.office.article(&auth.caller, id).await?;
     let version = article.version;
@@ -160,7 +160,7 @@ pub struct UpdateArticleRequest {
 )]
 #[patch("/v1/articles/{id}")]
 pub async fn update_article(
-    auth: Authorized<UpdateArticle>,
+    auth: Authorized<UpdateArticle, PathsArticle>,
     id: PathId<ArticleId>,
     if_match: IfMatch,
     body: Body<UpdateArticleRequest>,
