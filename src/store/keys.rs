@@ -5,10 +5,10 @@ use diesel::prelude::*;
 
 use super::columns;
 use super::conn::Conn;
-use super::entries;
 use super::error::OrDomain as _;
 use super::schema::keys;
 use super::statement::on_either;
+use super::{entries, presence};
 use crate::domain::Time;
 use crate::domain::error::Result;
 use crate::domain::history::NewEntry;
@@ -81,9 +81,16 @@ pub fn find(conn: &mut Conn, kid: &str) -> Result<Option<KeyRow>> {
 
 /// The kid of the newest key for this purpose and algorithm that was not retired; of keys of one instant, the one with the greatest kid.
 pub fn newest(conn: &mut Conn, purpose: &str, algorithm: &str) -> Result<Option<String>> {
+    if let Some(known) = presence::newest_key_here(purpose, algorithm) {
+        return Ok(Some(known.to_string()));
+    }
     let current = keys::table.filter(keys::purpose.eq(purpose)).filter(keys::algorithm.eq(algorithm)).filter(keys::retired_at.is_null());
     let newest = current.order((keys::created_at.desc(), keys::kid.desc())).select(keys::kid);
-    on_either!(conn, conn => newest.first(conn)).optional().or_domain()
+    let found: Option<String> = on_either!(conn, conn => newest.first(conn)).optional().or_domain()?;
+    if let Some(kid) = &found {
+        presence::read_newest_key_here(purpose, algorithm, kid);
+    }
+    Ok(found)
 }
 
 /// Whether there is this key, not retired; it then stays so until the transaction ends.

@@ -30,8 +30,9 @@ use super::db::Db;
 use super::sessions::{Presented, Scene, find_presented};
 use crate::domain::article::Article;
 use crate::domain::error::{Error, Result};
-use crate::domain::ids::{ArticleId, SessionId};
+use crate::domain::ids::{ArticleId, SessionId, UserId};
 use crate::domain::session::Session;
+use crate::domain::user::User;
 
 /// How many sessions are remembered, of about 1 KB each.
 const MOST_SESSIONS: usize = 8192;
@@ -41,6 +42,12 @@ const MOST_ARTICLES: usize = 4096;
 
 /// How much of articles is remembered.
 const MOST_ARTICLE_BYTES: u64 = 8 * 1024 * 1024;
+
+/// How many users are remembered, of about 300 bytes each.
+const MOST_USERS: usize = 4096;
+
+/// Of how many kinds of keys the newest is remembered: more than there are.
+const MOST_KINDS_OF_KEYS: usize = 16;
 
 /// What an article takes besides its texts.
 const ARTICLE_BYTES: usize = 512;
@@ -67,6 +74,10 @@ pub(super) struct Presence {
     file: PathBuf,
     sessions: Cache<SessionId, Arc<Presented>>,
     articles: Cache<ArticleId, Arc<Article>, Bytes>,
+    /// For the writer alone, which reads them in nearly every start.
+    users: Cache<UserId, Arc<User>>,
+    /// The kid of the newest key, by purpose and algorithm: as `users`.
+    newest_keys: Cache<(String, String), Arc<str>>,
     noted: RwLock<Noted>,
     changes: Arc<Mutex<Changes>>,
 }
@@ -117,6 +128,8 @@ impl Presence {
             file: PathBuf::from(path),
             sessions: Cache::new(MOST_SESSIONS),
             articles: Cache::with_weighter(MOST_ARTICLES, MOST_ARTICLE_BYTES, Bytes),
+            users: Cache::new(MOST_USERS),
+            newest_keys: Cache::new(MOST_KINDS_OF_KEYS),
             noted: RwLock::default(),
             changes: Arc::default(),
         }
@@ -236,6 +249,8 @@ impl Presence {
     fn clear(&self) {
         self.sessions.clear();
         self.articles.clear();
+        self.users.clear();
+        self.newest_keys.clear();
     }
 
     fn note(&self, conn: &mut Conn, changes: Changes) {
@@ -328,6 +343,32 @@ pub(super) fn article_here(id: ArticleId) -> Option<Arc<Article>> {
     })
 }
 
+/// A user's row as the writer's transaction reads it, if that is known.
+pub(super) fn user_here(id: UserId) -> Option<Arc<User>> {
+    look_here(|presence, _| presence.users.get(&id))
+}
+
+/// Takes note of a user's row that this thread has just read, if it is the writer: unless its transaction changed any, it stays so until another does.
+pub(super) fn read_user_here(user: &User) {
+    look_here(|presence, _| {
+        presence.users.insert(user.id, Arc::new(user.clone()));
+        Some(())
+    });
+}
+
+/// The kid of the newest key of a kind as the writer's transaction finds it, if that is known.
+pub(super) fn newest_key_here(purpose: &str, algorithm: &str) -> Option<Arc<str>> {
+    look_here(|presence, _| presence.newest_keys.get(&(purpose.to_owned(), algorithm.to_owned())))
+}
+
+/// As [`read_user_here`], of the newest key of a kind.
+pub(super) fn read_newest_key_here(purpose: &str, algorithm: &str, kid: &str) {
+    look_here(|presence, _| {
+        presence.newest_keys.insert((purpose.to_owned(), algorithm.to_owned()), kid.into());
+        Some(())
+    });
+}
+
 /// Takes note of an article that the writer's transaction has just written.
 pub(super) fn wrote_here(article: &Article) {
     HERE.with_borrow(|here| {
@@ -400,7 +441,8 @@ diesel::define_sql_function! {
     fn actas_others_change() -> diesel::sql_types::Integer;
 }
 
-/// Every change of a row that [`find_presented`] and [`articles::find`] read. What begins was not remembered before, and is noted by [`began_here`].
+/// Every change of a row that [`find_presented`] and [`articles::find`] read, and of users' and keys'. What begins was not remembered before, and is noted by
+/// [`began_here`].
 const WATCH: &str = "
 CREATE TEMP TRIGGER IF NOT EXISTS watch_sessions AFTER UPDATE ON main.sessions
 BEGIN SELECT actas_session_changes(OLD.id, OLD.actor_id IS NULL AND NEW.ended_at IS NOT OLD.ended_at); END;
@@ -408,6 +450,7 @@ CREATE TEMP TRIGGER IF NOT EXISTS watch_sessions_gone AFTER DELETE ON main.sessi
 CREATE TEMP TRIGGER IF NOT EXISTS watch_articles AFTER UPDATE ON main.articles BEGIN SELECT actas_article_changes(OLD.id); END;
 CREATE TEMP TRIGGER IF NOT EXISTS watch_articles_gone AFTER DELETE ON main.articles BEGIN SELECT actas_article_changes(OLD.id); END;
 CREATE TEMP TRIGGER IF NOT EXISTS watch_users AFTER UPDATE ON main.users BEGIN SELECT actas_others_change(); END;
+CREATE TEMP TRIGGER IF NOT EXISTS watch_keys_new AFTER INSERT ON main.keys BEGIN SELECT actas_others_change(); END;
 CREATE TEMP TRIGGER IF NOT EXISTS watch_keys AFTER UPDATE ON main.keys BEGIN SELECT actas_others_change(); END;
 CREATE TEMP TRIGGER IF NOT EXISTS watch_keys_gone AFTER DELETE ON main.keys BEGIN SELECT actas_others_change(); END;
 CREATE TEMP TRIGGER IF NOT EXISTS watch_policies_new AFTER INSERT ON main.policies BEGIN SELECT actas_others_change(); END;
@@ -484,7 +527,6 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::domain::ids::UserId;
     use crate::domain::role::Role;
     use crate::domain::session::Kind;
     use crate::domain::text::{DisplayName, Email};

@@ -8,11 +8,11 @@ use diesel::prelude::*;
 use super::columns::{self, required};
 use super::conn::{Conn, Lock};
 use super::db::Db;
-use super::entries;
 use super::error::{OrDomain as _, email_taken};
 use super::schema::{credentials, users};
 use super::shared::Found;
 use super::statement::on_either;
+use super::{entries, presence};
 use crate::domain::Time;
 use crate::domain::error::{Code, Error, Result};
 use crate::domain::history::NewEntry;
@@ -118,6 +118,9 @@ fn refuse_taken_email(conn: &mut Conn, user: &User) -> Result<()> {
 
 /// The user with this id, locked as asked.
 pub fn find(conn: &mut Conn, id: UserId, lock: Lock) -> Result<Option<User>> {
+    if let Some(known) = presence::user_here(id) {
+        return Ok(Some(User::clone(&known)));
+    }
     let query = users::table.find(id.to_string()).select(COLUMNS);
     let row: Option<Row> = match (conn, lock) {
         (Conn::Postgres(conn), Lock::Share) => query.for_share().first(conn).optional().or_domain()?,
@@ -125,7 +128,11 @@ pub fn find(conn: &mut Conn, id: UserId, lock: Lock) -> Result<Option<User>> {
         (Conn::Postgres(conn), Lock::None) => query.first(conn).optional().or_domain()?,
         (Conn::Sqlite(conn), _) => query.first(conn).optional().or_domain()?,
     };
-    row.map(Row::into_user).transpose()
+    let found = row.map(Row::into_user).transpose()?;
+    if let Some(user) = &found {
+        presence::read_user_here(user);
+    }
+    Ok(found)
 }
 
 /// The users with these ids, each or nothing, in one select. Not locked.

@@ -16,6 +16,7 @@ api_tests! {
     a_start_and_a_logout_take_few_statements,
     [sqlite] who_was_here_before_is_not_asked_for_again,
     [sqlite] who_has_just_begun_is_known_as_the_rows_say,
+    [sqlite] a_user_is_as_the_last_change_says_whoever_made_it,
     [sqlite] what_another_process_writes_is_seen_by_the_next_request,
     [postgres] a_row_that_can_t_be_read_is_the_misfortune_of_its_own_caller,
     [postgres] a_statement_that_rests_on_what_is_no_longer_so_does_nothing,
@@ -149,8 +150,8 @@ fn a_start_and_a_logout_take_few_statements(office: &Office) {
         assert_eq!(acting.log_out().expect(200).str("access_token"), admin.access_token);
     });
     let most = match office.backend() {
-        // Session, user, entry, session, way back, key; then session, way back, entry, end, original.
-        Backend::Sqlite => 11 + 2 * session(office),
+        // Entry, session, way back; then way back, entry, end. Who they are and which key signs is remembered.
+        Backend::Sqlite => 6,
         // Session, user, and one that starts; session, and one that ends.
         Backend::Postgres => 5,
     };
@@ -208,6 +209,29 @@ fn who_has_just_begun_is_known_as_the_rows_say(office: &Office) {
         assert_eq!(look(&acting), known);
         assert_eq!(acting.log_out().expect(200).str("access_token"), admin.access_token);
         acting.get("/v1/me").problem(401, "impersonation_ended");
+    }
+}
+
+fn a_user_is_as_the_last_change_says_whoever_made_it(office: &Office) {
+    let (admin, other, author) = (office.administrator(), office.administrator(), office.author());
+    let start = || admin.post(&format!("/v1/users/{}/impersonate", author.id), json!({ "reason": "to help", "ticket": "HELP-1" }));
+    let set = |role: &str| other.patch(&format!("/v1/users/{}", author.id), json!({ "role": role })).expect(200);
+    for (number, by_hand) in ["administrator", "support"].into_iter().enumerate() {
+        start().expect(201);
+        set("administrator");
+        start().problem(403, "impersonation_refused");
+        let version = set("editor").value("version").as_i64().unwrap() + 1;
+        start().expect(201);
+        // By another process.
+        let entry = format!(
+            "INSERT INTO entries (id, occurred_at, origin, action, resource_type, resource_id, resource_version, note, changes) \
+             VALUES ('019aa0f0-0000-7000-8000-0000000001{number:02}', '2026-11-23 10:00:00', 'cli', 'user.updated', 'user', '{0}', {version}, 'by hand', '{{}}')",
+            author.id
+        );
+        let change = format!("UPDATE users SET role = '{by_hand}', version = {version} WHERE id = '{}'", author.id);
+        office.db_script(&format!("BEGIN; {entry}; {change}; COMMIT")).unwrap();
+        start().problem(403, "impersonation_refused");
+        set("author");
     }
 }
 
