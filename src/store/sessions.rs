@@ -169,7 +169,7 @@ fn ended(at: Option<NaiveDateTime>, cause: Option<&str>) -> Result<Option<Ended>
     Ok(Some(Ended { at: columns::time(at), cause: required("end cause", cause.and_then(EndCause::parse))? }))
 }
 
-/// Sessions with what [`presented_columns`] reads.
+/// Sessions with what `presented_columns!` reads.
 macro_rules! presented_tables {
     () => {
         sessions::table
