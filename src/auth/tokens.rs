@@ -268,9 +268,10 @@ impl Tokens {
         self.ring.write().unwrap_or_else(PoisonError::into_inner).insert(key.kid.clone(), Arc::new(key));
     }
 
-    /// Takes a key off the ring.
+    /// Takes a key off the ring, and forgets what it signed again.
     pub fn forget(&self, kid: &str) {
         self.ring.write().unwrap_or_else(PoisonError::into_inner).remove(kid);
+        self.resigned.retain(|_, resigned| resigned.kid != kid);
     }
 
     /// The key with this kid, if it is on the ring.
@@ -319,7 +320,7 @@ impl Tokens {
     pub fn resign(&self, kid: &str, signing_input: &str, subject: UserId, sid: SessionId) -> Result<String> {
         let fingerprint = fingerprint(signing_input);
         let is_it = |known: &Arc<Resigned>| known.kid == kid && known.subject == subject && known.sid == sid;
-        // As with checked tokens, a key that left the ring since takes its tokens along.
+        // What another thread made meanwhile with a key that has left the ring is given to nobody.
         if let Some(known) = self.resigned.get(&fingerprint).filter(|known| is_it(known) && self.key(kid).is_some()) {
             return Ok(known.token.clone());
         }
@@ -765,6 +766,7 @@ mod tests {
         assert!(bench.tokens.resign(&kid, &signing_input, sub, SessionId::new(chrono::DateTime::UNIX_EPOCH)).is_err());
         bench.tokens.forget(&kid);
         assert!(bench.tokens.resign(&kid, &signing_input, sub, sid).is_err());
+        assert_eq!(bench.tokens.resigned.len(), 0);
     }
 
     #[test]

@@ -14,6 +14,7 @@ use crate::domain::page::{Page, PageRequest};
 use crate::domain::role::Permission;
 use crate::domain::text::{Abstract, Body, Comment, SearchText, Title};
 use crate::domain::user::{Principal, UserRef};
+use crate::store::sessions::Sought;
 use crate::store::{Conn, Lock, articles, users};
 
 /// What a new article is made of.
@@ -49,17 +50,18 @@ impl Office {
     ///
     /// # Errors
     /// 404 where there is none, or none that the caller may know of; 403 `outside_grant` where the impersonation was started for others alone.
-    pub async fn article(&self, caller: &Caller, id: ArticleId) -> Result<Article> {
+    pub async fn article(&self, caller: &mut Caller, id: ArticleId) -> Result<Article> {
         let article = self.article_for(caller, id).await?.ok_or_else(Error::not_found)?;
         require_visible(&caller.ctx, &article)?;
         Ok(Arc::unwrap_or_clone(article))
     }
 
     /// As it is, or was when the caller was admitted.
-    async fn article_for(&self, caller: &Caller, id: ArticleId) -> Result<Option<Arc<Article>>> {
-        match caller.article(id) {
-            Some(article) => Ok(Some(article)),
-            None => self.db.article(id).await,
+    async fn article_for(&self, caller: &mut Caller, id: ArticleId) -> Result<Option<Arc<Article>>> {
+        match caller.take_sight_of(id) {
+            Sought::Found(article) => Ok(Some(article)),
+            Sought::Missing => Ok(None),
+            Sought::Unknown => self.db.article(id).await,
         }
     }
 }
@@ -129,7 +131,7 @@ impl Office {
     /// 404; 403 and 409 as [`crate::domain::decision::Decision::require`]; what `precondition` says of the row's version.
     pub async fn edit_article(
         &self,
-        caller: &Caller,
+        caller: &mut Caller,
         id: ArticleId,
         change: ArticleChange,
         precondition: impl Fn(i64) -> Result<()> + Send + 'static,
@@ -144,14 +146,14 @@ impl Office {
     /// everything that is refused.
     async fn edit_at_once(
         &self,
-        caller: &Caller,
+        caller: &mut Caller,
         id: ArticleId,
         change: &ArticleChange,
         precondition: &(impl Fn(i64) -> Result<()> + Send),
     ) -> Result<Option<Article>> {
         let Some(ground) = caller.standing_ground(&self.db) else { return Ok(None) };
         let Some(before) = self.article_for(caller, id).await? else { return Ok(None) };
-        let Ok(Edited::As(after, entry)) = edited(&caller.ctx, Arc::unwrap_or_clone(before), change, precondition) else { return Ok(None) };
+        let Ok(Edited::As(after, entry)) = edited(&caller.ctx, &before, change, precondition) else { return Ok(None) };
         let is_saved = self.db.save_article(ground, &after, &entry).await?;
         Ok(is_saved.then_some(*after))
     }
@@ -160,8 +162,8 @@ impl Office {
 /// [`Office::edit_article`] in a transaction.
 pub fn update(tx: &mut Tx<'_>, id: ArticleId, change: &ArticleChange, precondition: impl FnOnce(i64) -> Result<()>) -> Result<Article> {
     let before = articles::find(tx.conn, id, Lock::Update)?.ok_or_else(Error::not_found)?;
-    match edited(&tx.ctx, before, change, precondition)? {
-        Edited::Not(article) => Ok(*article),
+    match edited(&tx.ctx, &before, change, precondition)? {
+        Edited::Not => Ok(before),
         Edited::As(after, entry) => {
             articles::update_text(tx.conn, &after, &entry)?;
             Ok(*after)
@@ -171,14 +173,14 @@ pub fn update(tx: &mut Tx<'_>, id: ArticleId, change: &ArticleChange, preconditi
 
 /// What a change makes of an article.
 enum Edited {
-    Not(Box<Article>),
+    Not,
     As(Box<Article>, Box<NewEntry>),
 }
 
 /// Decides on a change of an article's text.
-fn edited(ctx: &Ctx, before: Article, change: &ArticleChange, precondition: impl FnOnce(i64) -> Result<()>) -> Result<Edited> {
+fn edited(ctx: &Ctx, before: &Article, change: &ArticleChange, precondition: impl FnOnce(i64) -> Result<()>) -> Result<Edited> {
     let part = if change.body.is_some() { Part::Body } else { Part::Any };
-    let allowed = decide_about(ctx, &before, |question| Question { action: Action::Edit, part, ..question })?;
+    let allowed = decide_about(ctx, before, |question| Question { action: Action::Edit, part, ..question })?;
     precondition(before.version)?;
     let after = Article {
         title: change.title.clone().unwrap_or_else(|| before.title.clone()),
@@ -186,10 +188,10 @@ fn edited(ctx: &Ctx, before: Article, change: &ArticleChange, precondition: impl
         body: change.body.clone().unwrap_or_else(|| before.body.clone()),
         ..before.clone()
     };
-    if after == before {
-        return Ok(Edited::Not(Box::new(before)));
+    if after == *before {
+        return Ok(Edited::Not);
     }
-    let (after, entry) = next(ctx, &allowed, ArticleAction::Edit, &before, after, None);
+    let (after, entry) = next(ctx, &allowed, ArticleAction::Edit, before, after, None);
     Ok(Edited::As(Box::new(after), Box::new(entry)))
 }
 

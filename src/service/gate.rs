@@ -9,7 +9,6 @@ use super::office::{Event, Office};
 use super::policy::{Policies, of_row};
 use crate::auth::tokens::{Subject, TokenError, Tokens, Unverified, Verified};
 use crate::domain::Time;
-use crate::domain::article::Article;
 use crate::domain::client::ClientPrincipal;
 use crate::domain::error::{Code, Error, Result};
 use crate::domain::identity::{By, Ctx, Identity, user_required};
@@ -17,10 +16,14 @@ use crate::domain::ids::{ArticleId, UserId};
 use crate::domain::operation::{self, Requirements};
 use crate::domain::policy::Policy;
 use crate::domain::session::{ClientSession, Exchange, Session, Standing, TokenStanding, TokenTerms};
+use crate::store::sessions::Sought;
 use crate::store::{Conn, Db, Ground, Lock, sessions, token_sessions, users};
 
 /// How stale an own session's last use may be, in seconds.
 const OWN_LAST_USED_SECONDS: i64 = 60;
+
+/// After how long what was seen of an article is looked for again, because its body took that long to arrive.
+const LATE: Duration = Duration::milliseconds(100);
 
 /// How long an answer waits for the use of its session to be noted.
 const TOUCH_PATIENCE: std::time::Duration = std::time::Duration::from_millis(500);
@@ -41,8 +44,8 @@ pub struct Caller {
     pub token: Arc<Verified>,
     requirements: Requirements,
     ground: Option<Ground>,
-    /// The one that the call is about, as it was when the caller was admitted, where it was looked up then.
-    article: Option<Arc<Article>>,
+    /// The article that the call is about, and what was found of it when the caller was admitted.
+    sight: Option<(ArticleId, Sought)>,
 }
 
 impl Caller {
@@ -50,6 +53,9 @@ impl Caller {
     #[must_use]
     pub fn at(&self, now: Time) -> Self {
         let mut later = self.clone();
+        if now - self.ctx.now > LATE {
+            later.sight = None;
+        }
         later.ctx.now = now;
         later
     }
@@ -64,9 +70,9 @@ impl Caller {
         self.ground.clone().filter(|_| db.writes_at_once() && is_live && !self.requirements.concerns_accounts())
     }
 
-    /// The article with this id, as it was when the caller was admitted; nothing where it has to be asked for.
-    pub(super) fn article(&self, id: ArticleId) -> Option<Arc<Article>> {
-        self.article.clone().filter(|article| article.id == id)
+    /// What was found of the article with this id when the caller was admitted. Told once.
+    pub(super) fn take_sight_of(&mut self, id: ArticleId) -> Sought {
+        self.sight.take().filter(|(about, _)| *about == id).map_or(Sought::Unknown, |(_, sought)| sought)
     }
 
     /// Who this is, as far as the gate found out.
@@ -182,10 +188,10 @@ impl Office {
             self.write_as(token.clone(), requirements, now, request_id.clone(), |_| Ok(())).await?;
             holder = self.look(&token, about).await?;
         }
-        let (mut stands_on, mut seen) = (None, None);
+        let (mut stands_on, mut sight) = (None, None);
         let by = match holder {
-            Holder::User { session, exchange, policy, ground, article } => {
-                (stands_on, seen) = (ground, article);
+            Holder::User { session, exchange, policy, ground, sought } => {
+                (stands_on, sight) = (ground, about.map(|about| (about, sought)));
                 if let Standing::Over(cause) | Standing::MustEnd(cause) = session.standing(now, &policy) {
                     return Err(ending::over(&session, cause));
                 }
@@ -203,7 +209,7 @@ impl Office {
                 By::Client(Box::new(client))
             }
         };
-        Ok(Caller { ctx: Ctx { by, now, request_id }, token, requirements, ground: stands_on, article: seen })
+        Ok(Caller { ctx: Ctx { by, now, request_id }, token, requirements, ground: stands_on, sight })
     }
 
     pub(super) async fn look(&self, token: &Arc<Verified>, about: Option<ArticleId>) -> Result<Holder> {
@@ -223,7 +229,7 @@ impl Office {
     /// [`find_holder`] for a token that names a session and nothing else: nearly all of them.
     async fn look_for_session(&self, token: &Verified, user: UserId, about: Option<ArticleId>) -> Result<Holder> {
         let found = self.db.present_with(token.claims.sid, &token.kid, about).await?;
-        let (found, seen) = found.filter(|(found, _)| named_by(token, user, found)).ok_or_else(invalid_token)?;
+        let (found, looked) = found.filter(|(found, _)| named_by(token, user, found)).ok_or_else(invalid_token)?;
         let policy = match self.policies.known_at(found.ground.policy_version) {
             Some(policy) => policy,
             None => {
@@ -232,9 +238,9 @@ impl Office {
             }
         };
         let mut holder = user_holder(token, Arc::clone(&found.session), None, policy)?;
-        if let Holder::User { ground, article, .. } = &mut holder {
+        if let Holder::User { ground, sought, .. } = &mut holder {
             *ground = Some(found.ground.clone());
-            *article = seen;
+            *sought = looked;
         }
         Ok(holder)
     }
@@ -353,8 +359,8 @@ pub(super) enum Holder {
         policy: Arc<Policy>,
         /// What was read rests on this, where nothing else was read.
         ground: Option<Ground>,
-        /// The article that was looked up with it.
-        article: Option<Arc<Article>>,
+        /// What was found with it of the article that the call is about.
+        sought: Sought,
     },
     Client(Box<ClientSession>),
 }
@@ -403,7 +409,7 @@ fn user_holder(token: &Verified, session: Arc<Session>, exchange: Option<Exchang
     if !terms.map_or(claims.client_id.is_first_party() && token.is_for_us, |terms| agrees(token, terms)) {
         return Err(invalid_token());
     }
-    Ok(Holder::User { session, exchange: exchange.map(Box::new), policy, ground: None, article: None })
+    Ok(Holder::User { session, exchange: exchange.map(Box::new), policy, ground: None, sought: Sought::Unknown })
 }
 
 fn agrees(token: &Verified, terms: &TokenTerms) -> bool {

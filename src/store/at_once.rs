@@ -339,3 +339,25 @@ impl Composite {
         self.0
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_is_written_as_postgres_reads_it() {
+        let mut row = Composite::default();
+        let time = |micros| chrono::DateTime::from_timestamp_micros(micros).unwrap();
+        row.field(None)
+            .field(Some(""))
+            .field(Some(r#"a "b", (c) \d'"#))
+            .field(Some("e\nf"))
+            .time(time(1_000_000))
+            .time(time(1_000_001))
+            .field(None);
+        assert_eq!(
+            row.finish(),
+            concat!(r#"(,"","a ""b"", (c) \\d'","e"#, "\n", r#"f","1970-01-01 00:00:01","1970-01-01 00:00:01.000001",)"#)
+        );
+    }
+}

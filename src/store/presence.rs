@@ -27,7 +27,7 @@ use super::articles;
 use super::at_once::Ground;
 use super::conn::{Conn, Lock};
 use super::db::Db;
-use super::sessions::{Presented, Scene, find_presented};
+use super::sessions::{Presented, Scene, Sought, find_presented};
 use crate::domain::article::Article;
 use crate::domain::error::{Error, Result};
 use crate::domain::ids::{ArticleId, SessionId, UserId};
@@ -473,7 +473,7 @@ impl Db {
         self.recall_or_find(remembered, find, move |presence, found| presence.sessions.insert(id, found)).await
     }
 
-    /// As [`Db::present`], and the article `about` with it where one select finds both. Nothing for the article where it has to be asked for by itself.
+    /// As [`Db::present`], and the article `about` with it where one select finds both.
     ///
     /// # Errors
     /// 503 where the database can't be asked in time.
@@ -481,7 +481,7 @@ impl Db {
         if let (Some(sharing), Some(article)) = (self.sharing(), about) {
             return sharing.scenes.ask(self, (id, kid.to_owned(), article), self.patience()).await;
         }
-        Ok(self.present(id, kid).await?.map(|presented| (presented, None)))
+        Ok(self.present(id, kid).await?.map(|presented| (presented, Sought::Unknown)))
     }
 
     /// The article with this id.

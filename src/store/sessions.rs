@@ -266,19 +266,32 @@ diesel::define_sql_function! {
     fn actas_beside(items: Array<Text>, ids: Array<Text>, id: Text) -> Nullable<Text>;
 }
 
-/// A session with the article that its bearer asks for; nothing for the article where it has to be asked for by itself.
-pub type Scene = (Arc<Presented>, Option<Arc<Article>>);
+/// What is known of an article that somebody asks for.
+#[derive(Debug, Clone)]
+pub enum Sought {
+    /// It was not looked for, or can't be read: whoever asks for it by itself is told.
+    Unknown,
+    Missing,
+    Found(Arc<Article>),
+}
 
-/// As [`find_presented_many`], each together with an article, all in one select. Of a session that asks for several at once only the first is found.
+/// A session with the article that its bearer asks for.
+pub type Scene = (Arc<Presented>, Sought);
+
+/// As [`find_presented_many`], each together with an article, all in one select. Of a session that asks for several at once only the first is looked for.
 pub(super) fn find_scenes(conn: &mut Conn, asked: &[(SessionId, String, ArticleId)]) -> Result<Vec<Found<Scene>>> {
     let Conn::Postgres(conn) = conn else { return Err(Error::internal("SQLite knows no such statement")) };
     let mut found: HashMap<(String, &str), Result<Scene>> = HashMap::with_capacity(asked.len());
+    let mut looked_for: HashMap<(SessionId, &str), ArticleId> = HashMap::with_capacity(asked.len());
+    for (id, kid, article) in asked {
+        looked_for.entry((*id, kid)).or_insert(*article);
+    }
     let mut kids: Vec<&str> = asked.iter().map(|(_, kid, _)| kid.as_str()).collect();
     kids.sort_unstable();
     kids.dedup();
     for kid in kids {
-        let of_kid = asked.iter().filter(|(_, of, _)| of == kid);
-        let (ids, wanted): (Vec<String>, Vec<String>) = of_kid.map(|(id, _, article)| (id.to_string(), article.to_string())).unzip();
+        let of_kid = looked_for.iter().filter(|((_, of), _)| *of == kid);
+        let (ids, wanted): (Vec<String>, Vec<String>) = of_kid.map(|((id, _), article)| (id.to_string(), article.to_string())).unzip();
         let wanted = actas_beside(wanted, ids.clone(), sessions::id);
         let rows = presented_tables!()
             .left_join(articles::table.on(articles::id.nullable().eq(wanted)))
@@ -288,15 +301,19 @@ pub(super) fn find_scenes(conn: &mut Conn, asked: &[(SessionId, String, ArticleI
             .select((presented_columns!(kid), super::articles::article_columns!().nullable()));
         let rows: Vec<(Row, Option<super::articles::Row>)> = rows.load(conn).or_domain()?;
         for (row, article) in rows {
-            let key = (row.id.clone(), kid);
-            // One that can't be read is no fault of the session's: whoever asks for it by itself is told.
-            let article = article.and_then(|article| article.into_article().ok()).map(Arc::new);
-            found.insert(key, row.into_presented(kid).map(|presented| (Arc::new(presented), article)));
+            let sought = match article.map(super::articles::Row::into_article) {
+                None => Sought::Missing,
+                Some(Ok(article)) => Sought::Found(Arc::new(article)),
+                // No fault of the session's.
+                Some(Err(_)) => Sought::Unknown,
+            };
+            found.insert((row.id.clone(), kid), row.into_presented(kid).map(|presented| (Arc::new(presented), sought)));
         }
     }
-    let scene = |(id, kid, wanted): &(SessionId, String, ArticleId)| {
+    let scene = |(id, kid, article): &(SessionId, String, ArticleId)| {
         let found = found.get(&(id.to_string(), kid.as_str())).cloned().transpose()?;
-        Ok(found.map(|(presented, article)| (presented, article.filter(|article| article.id == *wanted))))
+        let is_it = looked_for.get(&(*id, kid.as_str())) == Some(article);
+        Ok(found.map(|(presented, sought)| (presented, if is_it { sought } else { Sought::Unknown })))
     };
     Ok(asked.iter().map(scene).collect())
 }

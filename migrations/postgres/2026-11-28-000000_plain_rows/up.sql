@@ -1,6 +1,24 @@
 -- As in `many_at_once`, with rows as Postgres writes them itself ("(a,b,)") where those had JSON, which takes it three times as long to read; and logging out learns of
 -- its original session in the same statement. (The functions with JSON stay for servers that don't know these yet.)
 
+-- Triggers of both tables change below, which waits for whoever uses them and holds off whoever comes. Some write sessions first and some entries, so whoever holds one of the tables must not
+-- wait for the other: the first is given back after a moment, and both are asked for again.
+DO $$
+BEGIN
+    LOOP
+        BEGIN
+            LOCK TABLE sessions IN ACCESS EXCLUSIVE MODE;
+            PERFORM set_config('lock_timeout', '50', true);
+            LOCK TABLE entries IN ACCESS EXCLUSIVE MODE;
+            EXIT;
+        EXCEPTION WHEN lock_not_available THEN
+            -- Undone, as is the setting.
+            PERFORM pg_sleep(0.01);
+        END;
+    END LOOP;
+    PERFORM set_config('lock_timeout', '0', true);
+END $$;
+
 -- Types of their own: a table may get columns of which a server doesn't know yet.
 CREATE TYPE actas_new_entry AS (
     id text, occurred_at timestamp, origin text, action text, resource_type text, resource_id text, resource_version bigint,

@@ -119,9 +119,9 @@ pub async fn create_article(auth: Authorized<CreateArticle>, body: Body<CreateAr
     responses((status = 200, description = "The article", body = Article, headers(("ETag" = String, description = "The version, quoted")))),
 )]
 #[get("/v1/articles/{id}")]
-pub async fn get_article(auth: Authorized<GetArticle, PathsArticle>, id: PathId<ArticleId>) -> Result<HttpResponse> {
+pub async fn get_article(mut auth: Authorized<GetArticle, PathsArticle>, id: PathId<ArticleId>) -> Result<HttpResponse> {
     let id = id.parse()?;
-    let article = auth.state.office.article(&auth.caller, id).await?;
+    let article = auth.state.office.article(&mut auth.caller, id).await?;
     let version = article.version;
     Ok(versioned(&shown(&auth.caller.ctx, article)?, version))
 }
@@ -172,8 +172,8 @@ pub async fn update_article(
     let r#abstract = checked.optional("/abstract", body.r#abstract.as_ref().map(|text| Abstract::parse(text)));
     let text = checked.optional("/body", body.body.as_ref().map(|text| Text::parse(text)));
     let change = checked.finish(|| Some(ArticleChange { title, r#abstract, body: text }))?;
-    let caller = auth.caller_now();
-    let article = auth.state.office.edit_article(&caller, id, change, move |version| expected.check(version)).await?;
+    let mut caller = auth.caller_now();
+    let article = auth.state.office.edit_article(&mut caller, id, change, move |version| expected.check(version)).await?;
     let version = article.version;
     Ok(versioned(&shown(&auth.caller.ctx, article)?, version))
 }
