@@ -66,6 +66,14 @@ id!(
     EntryId
 );
 
+impl SessionId {
+    /// Sorts before every id that was made at `time` or later (RFC 9562 §5.7: an id begins with its milliseconds).
+    pub fn floor(time: Time) -> Self {
+        let milliseconds = u64::try_from(time.timestamp_millis()).unwrap_or(0);
+        Self(uuid::Builder::from_unix_timestamp_millis(milliseconds, &[0; 10]).into_uuid())
+    }
+}
+
 impl UserId {
     /// The id that no user has (RFC 9562 §5.9).
     pub const NOBODY: Self = Self(Uuid::nil());
@@ -80,6 +88,17 @@ mod tests {
         let now = chrono::DateTime::from_timestamp(1_700_000_000, 0).unwrap();
         let made: Vec<_> = (0..1000).map(|_| UserId::new(now)).collect();
         assert!(made.windows(2).all(|pair| pair[0] < pair[1]));
+    }
+
+    #[test]
+    fn a_floor_lies_below_what_is_made_from_then_on_and_above_what_was_made_before() {
+        let floor = SessionId::floor(chrono::DateTime::from_timestamp_micros(1_763_000_000_000_999).unwrap());
+        let made_with = |milliseconds, rest| SessionId(uuid::Builder::from_unix_timestamp_millis(milliseconds, &[rest; 10]).into_uuid());
+        let (before, after) = (made_with(1_762_999_999_999, 0xff), made_with(1_763_000_000_000, 0));
+        assert!(before < floor && floor <= after);
+        assert!(before.to_string() < floor.to_string() && floor.to_string() <= after.to_string());
+        // Made at the same time, whatever this process made before.
+        assert!(floor <= SessionId::new(chrono::DateTime::from_timestamp_millis(1_763_000_000_000).unwrap()));
     }
 
     #[test]

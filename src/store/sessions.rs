@@ -622,7 +622,11 @@ pub fn count_live_by(conn: &mut Conn, actor: UserId, now: Time, most: u32) -> Re
 
 /// How many impersonations this actor started after `since`, counted as far as `most`.
 pub fn count_started_by(conn: &mut Conn, actor: UserId, since: Time, most: u32) -> Result<i64> {
-    let started = sessions::table.filter(sessions::actor_id.eq(actor.to_string())).filter(sessions::started_at.gt(since.naive_utc()));
+    let started = sessions::table
+        .filter(sessions::actor_id.eq(actor.to_string()))
+        // What finds them: what is made within a process has an id no older than its time.
+        .filter(sessions::id.ge(SessionId::floor(since).to_string()))
+        .filter(sessions::started_at.gt(since.naive_utc()));
     let ids: Vec<String> = started.select(sessions::id).limit(i64::from(most)).load(conn).or_domain()?;
     Ok(count(&ids))
 }
