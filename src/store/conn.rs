@@ -9,7 +9,6 @@ use diesel::sqlite::SqliteConnection;
 use diesel::{Connection as _, ConnectionError, RunQueryDsl as _};
 
 use super::error::OrDomain as _;
-use super::statement::{kept, on_either};
 use crate::domain::error::{Error, Result};
 
 /// A connection to the one database that this process uses.
@@ -49,20 +48,6 @@ impl Conn {
         }
     }
 
-    /// Begins a part of a transaction that can be rolled back by itself. One at a time.
-    pub(super) fn begin_part(&mut self) -> Result<()> {
-        on_either!(self, conn => kept!("SAVEPOINT part").execute(conn)).or_domain().map(drop)
-    }
-
-    pub(super) fn keep_part(&mut self) -> Result<()> {
-        on_either!(self, conn => kept!("RELEASE SAVEPOINT part").execute(conn)).or_domain().map(drop)
-    }
-
-    pub(super) fn undo_part(&mut self) -> Result<()> {
-        on_either!(&mut *self, conn => kept!("ROLLBACK TO SAVEPOINT part").execute(conn)).or_domain()?;
-        self.keep_part()
-    }
-
     pub(super) fn commit(&mut self) -> Result<()> {
         match self {
             Self::Sqlite(conn) => AnsiTransactionManager::commit_transaction(conn).or_domain(),
@@ -99,15 +84,30 @@ impl Conn {
         }
     }
 
-    /// Best effort: a connection that can't roll back is thrown away by the pool.
-    pub(super) fn roll_back(&mut self) {
+    /// How many rows of SQLite's were changed through this connection since it was opened.
+    pub(super) fn changes(&mut self) -> Result<i64> {
+        match self {
+            Self::Sqlite(conn) => diesel::select(total_changes()).get_result(conn).or_domain(),
+            Self::Postgres(_) => Err(Error::internal("Postgres doesn't count changes")),
+        }
+    }
+
+    /// Whether SQLite's transaction is still there. A trigger may have rolled it back (`RAISE(ROLLBACK)`), of which diesel doesn't know; then another one has begun
+    /// now, for whoever ends it.
+    pub(super) fn is_still_in_transaction(&mut self) -> bool {
+        self.batch_execute("BEGIN").is_err()
+    }
+
+    /// Best effort, and whether it was done: a connection that can't roll back is thrown away by the pool.
+    pub(super) fn roll_back(&mut self) -> bool {
         let rolled_back = match self {
             Self::Sqlite(conn) => AnsiTransactionManager::rollback_transaction(conn),
             Self::Postgres(conn) => AnsiTransactionManager::rollback_transaction(conn),
         };
-        if let Err(error) = rolled_back {
+        if let Err(error) = &rolled_back {
             tracing::debug!(%error, "a transaction could not be rolled back");
         }
+        rolled_back.is_ok()
     }
 
     fn is_in_transaction(&mut self) -> bool {
@@ -120,6 +120,10 @@ impl Conn {
 }
 
 diesel::define_sql_function! {
+    /// SQLite's own.
+    fn total_changes() -> diesel::sql_types::BigInt;
+}
+diesel::define_sql_function! {
     /// Postgres' own: held to the end of the transaction.
     fn pg_advisory_xact_lock(kind: diesel::sql_types::Integer, name: diesel::sql_types::Integer) -> diesel::sql_types::Text;
 }
@@ -130,8 +134,8 @@ diesel::define_sql_function! {
 
 /// What a connection to SQLite is set to that writes:
 ///
-/// - What undoes a statement or a savepoint is kept in memory. It would go to a file from 64 KB on, and that is three quarters of all that is written. (`STMTJRNL_SPILL` would keep
-///   it in one piece and not in pieces of 1 KB, but of no more than 131,071 bytes: a larger one SQLite can't write to its file, and a start changes more than fits.)
+/// - What undoes a statement is kept in memory. It would go to a file from 64 KB on, and that is three quarters of all that is written. (In one
+///   piece, by `STMTJRNL_SPILL`, and not in pieces of 1 KB, it was no faster that could be told.)
 /// - The WAL goes back into the database every 16 MiB and not every 4, because that takes two flushes, and the pages that change most go back once instead of four times.
 /// - A long history's indexes are entered at places far apart, so 16 MiB of them stay in memory and not 2.
 const WRITING: &str = "PRAGMA temp_store = MEMORY; PRAGMA wal_autocheckpoint = 4096; PRAGMA cache_size = -16384";

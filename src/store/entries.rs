@@ -6,12 +6,13 @@ use std::fmt::Display;
 use chrono::{Duration, NaiveDateTime};
 use diesel::dsl::count_star;
 use diesel::prelude::*;
+use diesel::sql_types::{BigInt, Nullable, Text, Timestamp};
 
 use super::columns::{self, octet_length, required};
 use super::conn::Conn;
 use super::error::OrDomain as _;
 use super::schema::{entries, refusals};
-use super::statement::on_either;
+use super::statement::kept;
 use crate::domain::Time;
 use crate::domain::error::{Error, Result};
 use crate::domain::history::{Changes, Entry, EntryAction, HistoryFilter, NewEntry, Origin, Resource, ResourceType};
@@ -24,26 +25,41 @@ use crate::domain::user::UserRef;
 pub fn append(conn: &mut Conn, entry: &NewEntry) -> Result<()> {
     let changes = serde_json::to_string(&entry.changes).map_err(Error::internal)?;
     let (subject, actor) = (entry.subject.as_ref(), entry.actor.as_ref());
-    let insertion = diesel::insert_into(entries::table).values((
-        entries::id.eq(entry.id.to_string()),
-        entries::occurred_at.eq(entry.occurred_at.naive_utc()),
-        entries::origin.eq(entry.origin.as_str()),
-        entries::action.eq(entry.action.as_str()),
-        entries::resource_type.eq(entry.resource.r#type.as_str()),
-        entries::resource_id.eq(&entry.resource.id),
-        entries::resource_version.eq(entry.resource.version),
-        entries::subject_id.eq(subject.map(|user| user.id.to_string())),
-        entries::subject_email.eq(subject.map(|user| user.email.as_str())),
-        entries::subject_name.eq(subject.map(|user| user.display_name.as_str())),
-        entries::actor_id.eq(actor.map(|user| user.id.to_string())),
-        entries::actor_email.eq(actor.map(|user| user.email.as_str())),
-        entries::actor_name.eq(actor.map(|user| user.display_name.as_str())),
-        entries::impersonation_id.eq(entry.impersonation_id.map(|id| id.to_string())),
-        entries::note.eq(entry.note.as_deref()),
-        entries::changes.eq(changes),
-        entries::request_id.eq(entry.request_id.as_deref()),
-    ));
-    on_either!(conn, conn => insertion.execute(conn)).or_domain()?;
+    macro_rules! insertion {
+        ($insert:literal) => {
+            kept!(
+                concat!(
+                    $insert,
+                    " INTO entries (id, occurred_at, origin, action, resource_type, resource_id, resource_version, subject_id, subject_email, subject_name, \
+                     actor_id, actor_email, actor_name, impersonation_id, note, changes, request_id) VALUES ("
+                ),
+                Text => entry.id.to_string(), ", ",
+                Timestamp => entry.occurred_at.naive_utc(), ", ",
+                Text => entry.origin.as_str(), ", ",
+                Text => entry.action.as_str(), ", ",
+                Text => entry.resource.r#type.as_str(), ", ",
+                Text => entry.resource.id.as_str(), ", ",
+                Nullable<BigInt> => entry.resource.version, ", ",
+                Nullable<Text> => subject.map(|user| user.id.to_string()), ", ",
+                Nullable<Text> => subject.map(|user| user.email.as_str()), ", ",
+                Nullable<Text> => subject.map(|user| user.display_name.as_str()), ", ",
+                Nullable<Text> => actor.map(|user| user.id.to_string()), ", ",
+                Nullable<Text> => actor.map(|user| user.email.as_str()), ", ",
+                Nullable<Text> => actor.map(|user| user.display_name.as_str()), ", ",
+                Nullable<Text> => entry.impersonation_id.map(|id| id.to_string()), ", ",
+                Nullable<Text> => entry.note.as_deref(), ", ",
+                Text => changes.as_str(), ", ",
+                Nullable<Text> => entry.request_id.as_deref(), ")",
+            )
+        };
+    }
+    match conn {
+        Conn::Postgres(conn) => insertion!("INSERT").execute(conn),
+        // A statement of one row that fails has nothing to undo, and so that it could, SQLite would keep a copy of every page that it changes (as it would for a trigger with
+        // `RAISE(ABORT)`: those of this table have `ROLLBACK`).
+        Conn::Sqlite(conn) => insertion!("INSERT OR FAIL").execute(conn),
+    }
+    .or_domain()?;
     Ok(())
 }
 

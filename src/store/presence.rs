@@ -233,6 +233,7 @@ impl Presence {
 
     /// Takes note of what the writer has just committed, or rolled back, and of what others did.
     pub fn note_end(&self, conn: &mut Conn, is_committed: bool) {
+        HERE.with_borrow_mut(|here| here.iter_mut().for_each(|here| here.counts = false));
         let mut changes = std::mem::take(&mut *lock(&self.changes));
         if !is_committed {
             changes.disbelieve();
@@ -301,25 +302,37 @@ impl Changes {
 
 thread_local! {
     /// What the connection keeps exact on which this thread writes. The writer's thread has it, and no other connection.
-    static HERE: RefCell<Option<Arc<Presence>>> = const { RefCell::new(None) };
+    static HERE: RefCell<Option<Here>> = const { RefCell::new(None) };
+}
+
+struct Here {
+    presence: Arc<Presence>,
+    /// Whether this thread is inside a transaction of which all is remembered that was committed before it.
+    counts: bool,
 }
 
 /// Makes this thread the writer's.
 pub(super) fn keep_here(presence: &Arc<Presence>) {
-    HERE.set(Some(Arc::clone(presence)));
+    HERE.set(Some(Here { presence: Arc::clone(presence), counts: false }));
+}
+
+/// Takes note that a transaction of this thread has begun, which nobody else's commit can come into. If none did before it, since the last look, then what is
+/// remembered is what it would read.
+pub(super) fn begin_here() {
+    HERE.with_borrow_mut(|here| {
+        if let Some(Here { presence, counts }) = here {
+            let noted = presence.noted.read().unwrap_or_else(PoisonError::into_inner);
+            let head = noted.index.as_ref().and_then(read_head);
+            *counts = head.is_some() && head == noted.head;
+        }
+    });
 }
 
 /// What `look` finds by what is remembered and by what the transaction of this thread changed so far. Nothing where this is not the writer's thread, or what is
 /// remembered doesn't count.
 fn look_here<T>(look: impl FnOnce(&Presence, &Changes) -> Option<T>) -> Option<T> {
     HERE.with_borrow(|here| {
-        let presence = here.as_ref()?;
-        let noted = presence.noted.read().unwrap_or_else(PoisonError::into_inner);
-        // Nobody else commits during the transaction: if nobody did before it, since the last look, then what is remembered is what it would read.
-        let head = noted.head?;
-        if noted.index.as_ref().and_then(read_head)? != head {
-            return None;
-        }
+        let Here { presence, .. } = here.as_ref().filter(|here| here.counts)?;
         let changes = lock(&presence.changes);
         if changes.others { None } else { look(presence, &changes) }
     })
@@ -372,7 +385,7 @@ pub(super) fn read_newest_key_here(purpose: &str, algorithm: &str, kid: &str) {
 /// Takes note of an article that the writer's transaction has just written.
 pub(super) fn wrote_here(article: &Article) {
     HERE.with_borrow(|here| {
-        if let Some(presence) = here {
+        if let Some(Here { presence, .. }) = here {
             lock(&presence.changes).articles.insert(article.id.to_string(), Some(Arc::new(article.clone())));
         }
     });
@@ -392,7 +405,7 @@ pub(super) fn began_here(session: &Arc<Session>, kid: &str, subject_version: i64
     };
     let begun = Arc::new(Presented { session: Arc::clone(session), ground, key_counts: true });
     HERE.with_borrow(|here| {
-        if let Some(presence) = here {
+        if let Some(Here { presence, .. }) = here {
             lock(&presence.changes).begun.push(begun);
         }
     });
@@ -401,7 +414,7 @@ pub(super) fn began_here(session: &Arc<Session>, kid: &str, subject_version: i64
 /// Takes note that some of what the writer's transaction did is undone.
 pub(super) fn disbelieve() {
     HERE.with_borrow(|here| {
-        if let Some(presence) = here {
+        if let Some(Here { presence, .. }) = here {
             lock(&presence.changes).disbelieve();
         }
     });
@@ -626,6 +639,16 @@ mod tests {
             };
             assert_eq!(db.write(changed).await.unwrap(), "Changed");
             assert_eq!(db.write(title).await.unwrap(), "Changed");
+            // What another connection changed neither, though nothing has told of it yet.
+            let elsewhere = |conn: &mut Conn| {
+                let change = "INSERT INTO entries (id, occurred_at, origin, action, resource_type, resource_id, resource_version, note, changes) VALUES
+                    ('019aa0f0-0000-7000-8000-000000000004', '2026-11-23 10:00:00', 'cli', 'article.updated', 'article', '019aa0f0-0000-7000-8000-00000000000b', 3, '-', '{}');
+                    UPDATE articles SET title = 'Elsewhere', version = 3";
+                conn.batch_execute(change).map_err(Error::internal)
+            };
+            assert_eq!(db.article(id).await.unwrap().unwrap().title.as_str(), "Changed");
+            db.write_blocking(elsewhere).unwrap();
+            assert_eq!(db.write(title).await.unwrap(), "Elsewhere");
         });
     }
 

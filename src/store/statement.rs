@@ -22,7 +22,7 @@ pub(super) use on_either;
 
 /// The statement of this place in the code, kept prepared: text, value, text, value, text.
 macro_rules! kept {
-    ($text:literal $(, $type:ty => $value:expr, $rest:literal)* $(,)?) => {{
+    ($text:expr $(, $type:ty => $value:expr, $rest:literal)* $(,)?) => {{
         struct Here;
         let statement = $crate::store::statement::Words($text);
         $( let statement = $crate::store::statement::Bound::<_, $type, _>::new(statement, $value, $rest); )*

@@ -47,7 +47,7 @@ impl Writer {
         Ok(Self { queue: Some(queue), thread: Some(thread), state })
     }
 
-    /// Runs `work` in the next transaction, in a savepoint of its own, and answers once that transaction is durable. Whoever isn't begun with within `patience`
+    /// Runs `work` in the next transaction, and answers once that transaction is durable. Whoever isn't begun with within `patience`
     /// is told so, and nobody begins with what nobody waits for.
     pub async fn write<T: Send + 'static>(&self, work: impl Fn(&mut Conn) -> Result<T> + Send + 'static, patience: Duration) -> Result<T> {
         let call = Call(Arc::new(AtomicU8::new(WAITING)));
@@ -105,7 +105,7 @@ impl Drop for Call {
 trait Job: Send {
     /// Whether anybody still waits for it. From then on it can't be called off.
     fn take_up(&self) -> bool;
-    /// Does it, inside a savepoint, and remembers what came out; whether that is to stay.
+    /// Does it, inside a transaction, and remembers what came out; whether that is to stay.
     fn run(&mut self, conn: &mut Conn) -> Result<()>;
     /// Tells the caller what came out, or why that did not become durable.
     fn answer(self: Box<Self>, committed: Result<()>);
@@ -124,7 +124,7 @@ impl<T: Send, W: Fn(&mut Conn) -> Result<T> + Send> Job for Task<T, W> {
     }
 
     fn run(&mut self, conn: &mut Conn) -> Result<()> {
-        // What a panic leaves behind is rolled back with its savepoint.
+        // What a panic leaves behind is rolled back.
         let outcome = catch_unwind(AssertUnwindSafe(|| (self.work)(conn)));
         let outcome = outcome.unwrap_or_else(|_| Err(Error::internal("a write panicked")));
         let stays = outcome.as_ref().map(drop).map_err(Clone::clone);
@@ -201,64 +201,104 @@ impl Working {
         }
     }
 
-    /// Runs `first`, and what waits behind it, in one transaction; and answers them all when it is durable.
+    /// Runs `first`, and what waits behind it, in one transaction, and answers them all when it is durable. Where one of them fails after it has changed something,
+    /// nothing of that stays, and each has a transaction of its own: to be able to undo one alone, SQLite would keep a copy of whatever each of them changes.
     fn commit_together(&mut self, first: Box<dyn Job>, jobs: &Receiver<Box<dyn Job>>) {
-        let presence = self.presence.clone();
-        let begun = self.connection().and_then(|conn| {
-            // Outside of the transaction, with which it might be rolled back.
-            if let Some(presence) = &presence {
-                presence.attend(conn);
-            }
-            conn.begin().map(|()| conn)
-        });
-        let conn = match begun {
-            Ok(conn) => conn,
-            Err(error) => return first.answer(Err(error)),
-        };
         let (mut next, mut done) = (Some(first), Vec::new());
-        let mut result = Ok(());
-        while let Some(mut job) = next.take() {
-            if job.take_up() {
-                result = run_apart(conn, job.as_mut());
-                done.push(job);
+        match self.transact(|conn| run_together(conn, &mut next, jobs, &mut done)) {
+            Ok(Ended::Undone) => {
+                tracing::debug!(writes = done.len(), "writes that shared a transaction are done one by one");
+                done.into_iter().for_each(|job| self.commit_alone(job));
             }
-            if result.is_ok() && done.len() < MOST_AT_ONCE {
-                next = jobs.try_recv().ok();
+            committed => {
+                let committed = committed.map(drop);
+                // One is left where it could not even begin.
+                done.into_iter().chain(next).for_each(|job| job.answer(committed.clone()));
             }
         }
-        let committed = result.and_then(|()| conn.commit());
-        if committed.is_err() {
-            conn.roll_back();
+    }
+
+    /// Runs a job in a transaction of its own, again where it lost a race, and answers it. It has been tried once.
+    fn commit_alone(&mut self, mut job: Box<dyn Job>) {
+        for attempt in 2.. {
+            let mut outcome = Ok(());
+            let ended = self.transact(|conn| {
+                outcome = job.run(conn);
+                Ok(if outcome.is_ok() { Ended::Done } else { Ended::Undone })
+            });
+            match outcome {
+                Err(error) if error.is_transient() && attempt < ATTEMPTS => {
+                    tracing::debug!(%error, attempt, "a write lost a race and is tried again");
+                }
+                _ => return job.answer(ended.map(drop)),
+            }
         }
+    }
+
+    /// Runs `work` in a transaction, which is committed if it is done.
+    fn transact(&mut self, work: impl FnOnce(&mut Conn) -> Result<Ended>) -> Result<Ended> {
+        let presence = self.presence.clone();
+        let conn = self.connection()?;
+        // Outside of the transaction, with which it might be rolled back.
+        if let Some(presence) = &presence {
+            presence.attend(conn);
+        }
+        conn.begin()?;
+        presence::begin_here();
+        let ended = work(conn).and_then(|ended| match ended {
+            Ended::Done => conn.commit().map(|()| Ended::Done),
+            Ended::Undone => Ok(Ended::Undone),
+        });
+        let is_committed = matches!(ended, Ok(Ended::Done));
+        let is_over = is_committed || conn.roll_back();
         // Before anyone is told: whoever was told of an end must not find the session alive.
         if let Some(presence) = &presence {
-            presence.note_end(conn, committed.is_ok());
+            presence.note_end(conn, is_committed);
         }
-        if let Err(error) = &committed {
-            tracing::warn!(%error, writes = done.len(), "writes that shared a transaction were lost with it");
+        if let Err(error) = &ended {
+            tracing::warn!(%error, "the writes of a transaction were lost with it");
+        }
+        if ended.is_err() || !is_over {
             self.disconnect();
         }
-        done.into_iter().for_each(|job| job.answer(committed.clone()));
+        ended
     }
 }
 
-/// Runs a job in a savepoint, again where it lost a race. An error is the whole transaction's; the job's own only undoes what it did.
-fn run_apart(conn: &mut Conn, job: &mut dyn Job) -> Result<()> {
-    for attempt in 1.. {
-        conn.begin_part()?;
-        match job.run(conn) {
-            Ok(()) => return conn.keep_part(),
-            Err(error) => {
-                conn.undo_part()?;
+/// What is to become of a transaction.
+enum Ended {
+    /// It is committed.
+    Done,
+    /// It is rolled back, whatever it changed.
+    Undone,
+}
+
+/// Runs `next`, and what waits behind it. Done is what did what it does, and what was refused and had changed nothing.
+fn run_together(
+    conn: &mut Conn,
+    next: &mut Option<Box<dyn Job>>,
+    jobs: &Receiver<Box<dyn Job>>,
+    done: &mut Vec<Box<dyn Job>>,
+) -> Result<Ended> {
+    let mut changed = conn.changes()?;
+    while let Some(mut job) = next.take() {
+        if job.take_up() {
+            let outcome = job.run(conn);
+            done.push(job);
+            let changed_before = std::mem::replace(&mut changed, conn.changes()?);
+            if let Err(error) = outcome {
+                // What it took note of.
                 presence::disbelieve();
-                if !error.is_transient() || attempt == ATTEMPTS {
-                    break;
+                if error.is_transient() || changed != changed_before || !conn.is_still_in_transaction() {
+                    return Ok(Ended::Undone);
                 }
-                tracing::debug!(%error, attempt, "a write lost a race and is tried again");
             }
         }
+        if done.len() < MOST_AT_ONCE {
+            *next = jobs.try_recv().ok();
+        }
     }
-    Ok(())
+    Ok(Ended::Done)
 }
 
 #[cfg(test)]
@@ -312,34 +352,64 @@ mod tests {
     /// Lets the writer begin with a write that goes on until told, and queues `others` behind it, which are polled in their order.
     async fn behind_one_that_waits<T>(db: &Db, others: impl Future<Output = T>) -> (Result<()>, T) {
         let (begun, has_begun) = channel();
-        let (go_on, wait) = channel();
+        let (go_on, wait) = channel::<()>();
         let wait = Mutex::new(wait);
         let first = db.write(move |conn| {
             begun.send(()).unwrap();
-            wait.lock().unwrap().recv().unwrap();
+            // Until the other end is gone; no longer where this is run again.
+            wait.lock().unwrap().recv().unwrap_err();
             add(conn, "first")
         });
         let release = async {
             has_begun.recv().unwrap();
             // The others have been queued by now, because this is polled after them.
             tokio::task::yield_now().await;
-            go_on.send(()).unwrap();
+            drop(go_on);
         };
         let (first, others, ()) = tokio::join!(first, others, release);
         (first, others)
     }
 
     #[test]
-    fn what_fails_among_those_that_share_a_commit_is_undone_alone() {
+    fn what_waits_at_the_same_moment_shares_a_transaction() {
         let (_directory, db) = database();
         run(async {
             let reader = db.clone();
             let others = async {
                 tokio::join!(
+                    // It has changed nothing, so there is nothing to undo.
+                    db.write(|_| Err::<(), _>(Error::not_found())),
+                    db.write(|conn| add(conn, "second")),
+                    db.write(move |conn| {
+                        add(conn, "last")?;
+                        // Nobody else has seen anything yet.
+                        assert_eq!(words(conn), ["first", "last", "second"]);
+                        assert_eq!(reader.read_blocking(|conn| Ok(words(conn)))?, [""; 0]);
+                        Ok(())
+                    }),
+                )
+            };
+            let (first, (refused, second, last)) = behind_one_that_waits(&db, others).await;
+            first.unwrap();
+            assert_eq!(refused.unwrap_err().code(), Code::NotFound);
+            second.unwrap();
+            last.unwrap();
+            assert_eq!(db.read_blocking(|conn| Ok(words(conn))).unwrap(), ["first", "last", "second"]);
+        });
+    }
+
+    #[test]
+    fn what_fails_after_it_changed_something_is_undone_alone() {
+        let (_directory, db) = database();
+        run(async {
+            let others = async {
+                tokio::join!(
+                    db.write(|conn| add(conn, "second")),
                     db.write(|conn| {
                         add(conn, "refused")?;
                         Err::<(), _>(Error::not_found())
                     }),
+                    db.write(|conn| add(conn, "third")),
                     db.write(|conn| {
                         add(conn, "panicked")?;
                         if true {
@@ -347,21 +417,45 @@ mod tests {
                         }
                         Ok(())
                     }),
-                    db.write(move |conn| {
-                        add(conn, "last")?;
-                        // They are in one transaction, of which nobody else has seen anything yet.
-                        assert_eq!(words(conn), ["first", "last"]);
-                        assert_eq!(reader.read_blocking(|conn| Ok(words(conn)))?, [""; 0]);
-                        Ok(())
-                    }),
+                    db.write(|conn| add(conn, "last")),
                 )
             };
-            let (first, (refused, panicked, last)) = behind_one_that_waits(&db, others).await;
-            first.unwrap();
+            let (first, (second, refused, third, panicked, last)) = behind_one_that_waits(&db, others).await;
+            for stays in [first, second, third, last] {
+                stays.unwrap();
+            }
             assert_eq!(refused.unwrap_err().code(), Code::NotFound);
             assert_eq!(panicked.unwrap_err().code(), Code::Internal);
-            last.unwrap();
-            assert_eq!(db.read_blocking(|conn| Ok(words(conn))).unwrap(), ["first", "last"]);
+            assert_eq!(db.read_blocking(|conn| Ok(words(conn))).unwrap(), ["first", "last", "second", "third"]);
+        });
+    }
+
+    #[test]
+    fn a_transaction_that_the_database_rolled_back_takes_nobody_else_along() {
+        let (_directory, db) = database();
+        let forbid =
+            "CREATE TRIGGER forbid BEFORE INSERT ON words WHEN NEW.word = 'forbidden' BEGIN SELECT RAISE(ROLLBACK, 'forbidden'); END";
+        db.write_blocking(|conn| execute(conn, forbid)).unwrap();
+        run(async {
+            let others = async {
+                tokio::join!(
+                    db.write(|conn| add(conn, "second")),
+                    db.write(|conn| add(conn, "forbidden")),
+                    // Each word or none: it would stay although the second of its changes fails, were it in no transaction.
+                    db.write(|conn| {
+                        add(conn, "half")?;
+                        add(conn, "second")
+                    }),
+                    db.write(|conn| add(conn, "last")),
+                )
+            };
+            let (first, (second, forbidden, half, last)) = behind_one_that_waits(&db, others).await;
+            for stays in [first, second, last] {
+                stays.unwrap();
+            }
+            assert_eq!(forbidden.unwrap_err().code(), Code::Internal);
+            half.unwrap_err();
+            assert_eq!(db.read_blocking(|conn| Ok(words(conn))).unwrap(), ["first", "last", "second"]);
         });
     }
 

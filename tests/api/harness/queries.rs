@@ -23,8 +23,9 @@ impl Instrumentation for Counter {
             InstrumentationEvent::StartQuery { query, .. } => {
                 let text = query.to_string();
                 let is_counted = ["SELECT ", "INSERT ", "UPDATE ", "DELETE "].iter().any(|kind| text.starts_with(kind));
-                // The pool asks a connection to Postgres whether it is alive.
-                if is_counted && !text.starts_with("SELECT 1") {
+                // The pool asks a connection to Postgres whether it is alive, and SQLite's writer what it has changed.
+                let is_housekeeping = ["SELECT 1", "SELECT total_changes("].iter().any(|kind| text.starts_with(kind));
+                if is_counted && !is_housekeeping {
                     let mut sent = SENT.lock().unwrap_or_else(PoisonError::into_inner);
                     *sent.get_or_insert_default().entry(self.url.clone()).or_default() += 1;
                 }
