@@ -11,6 +11,7 @@ api_tests! {
     whoever_writes_the_entry_first_can_change_a_row,
     an_entry_is_never_changed_deleted_or_replaced,
     an_entry_comes_after_the_last_one,
+    [sqlite] of_a_statement_with_an_entry_that_is_refused_nothing_stays,
     versions_have_no_gaps_and_belong_to_rows,
     an_entry_names_its_people_and_says_so,
     an_article_changes_only_with_the_entry_of_its_next_version,
@@ -361,6 +362,21 @@ fn a_user_is_never_deleted(office: &Office) {
 }
 
 /// Every table of SQLite has a rowid beside its key, and a conflict there replaces a row as well.
+fn of_a_statement_with_an_entry_that_is_refused_nothing_stays(office: &Office) {
+    let count = || office.db_count("SELECT count(*) FROM entries");
+    let before = count();
+    let row = |seq: &str, version: &str| {
+        format!("({seq}, '{}', '2026-11-23 10:00:00', 'cli', 'session.started', 'session', 'x', {version}, 'n', '{{}}')", new_id())
+    };
+    let columns = "seq, id, occurred_at, origin, action, resource_type, resource_id, resource_version, note, changes";
+    // One that would stay by itself, and one before the first or with a version that it may not have.
+    for bad in [row("-5", "NULL"), row("NULL", "7")] {
+        refused(office, &format!("INSERT INTO entries ({columns}) VALUES {}, {bad}", row("NULL", "NULL")));
+        assert_eq!(count(), before);
+    }
+    office.db_execute(&format!("INSERT INTO entries ({columns}) VALUES {}", row("NULL", "NULL"))).unwrap();
+}
+
 fn no_row_is_replaced_by_its_place(office: &Office) {
     let author = office.author();
     let (one, other) = (draft(&author), draft(&author));
