@@ -5,6 +5,7 @@ use std::time::Duration;
 use diesel::connection::{AnsiTransactionManager, CacheSize, SimpleConnection as _, TransactionManager as _};
 use diesel::pg::PgConnection;
 use diesel::r2d2::{ManageConnection, R2D2Connection as _};
+use diesel::result::{DatabaseErrorKind, Error as DieselError};
 use diesel::sqlite::SqliteConnection;
 use diesel::{Connection as _, ConnectionError, RunQueryDsl as _};
 
@@ -52,6 +53,18 @@ impl Conn {
         match self {
             Self::Sqlite(conn) => AnsiTransactionManager::commit_transaction(conn).or_domain(),
             Self::Postgres(conn) => AnsiTransactionManager::commit_transaction(conn).or_domain(),
+        }
+    }
+
+    /// As [`commit`](Self::commit), and whether SQLite took it: `false` where a row refers to one that isn't there, and all is as before. (Foreign keys are deferred there.)
+    pub(super) fn commit_unless_refused(&mut self) -> Result<bool> {
+        let committed = match self {
+            Self::Sqlite(conn) => AnsiTransactionManager::commit_transaction(conn),
+            Self::Postgres(conn) => AnsiTransactionManager::commit_transaction(conn),
+        };
+        match committed {
+            Err(DieselError::DatabaseError(DatabaseErrorKind::ForeignKeyViolation, _)) => Ok(false),
+            committed => committed.or_domain().map(|()| true),
         }
     }
 

@@ -55,8 +55,6 @@ pub fn append(conn: &mut Conn, entry: &NewEntry) -> Result<()> {
     }
     match conn {
         Conn::Postgres(conn) => insertion!("INSERT").execute(conn),
-        // A statement of one row that fails has nothing to undo, and so that it could, SQLite would keep a copy of every page that it changes (as it would for a trigger with
-        // `RAISE(ABORT)`: those of this table have `ROLLBACK`).
         Conn::Sqlite(conn) => insertion!("INSERT OR FAIL").execute(conn),
     }
     .or_domain()?;

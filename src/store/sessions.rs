@@ -58,26 +58,41 @@ pub struct NewActing {
 pub fn insert(conn: &mut Conn, session: &NewSession, entry: &NewEntry) -> Result<()> {
     entries::append(conn, entry)?;
     let acting = session.acting.as_ref();
-    let insertion = diesel::insert_into(sessions::table).values((
-        sessions::id.eq(session.id.to_string()),
-        sessions::subject_id.eq(session.subject.to_string()),
-        sessions::actor_id.eq(acting.map(|acting| acting.actor.to_string())),
-        sessions::original_session_id.eq(acting.map(|acting| acting.original_session.to_string())),
-        sessions::mode.eq(acting.map(|acting| acting.grant.mode.as_str())),
-        sessions::reason.eq(acting.and_then(|acting| acting.grant.reason.as_ref()).map(Reason::as_str)),
-        sessions::ticket.eq(acting.and_then(|acting| acting.grant.ticket.as_ref()).map(Ticket::as_str)),
-        sessions::client_id.eq(session.terms.as_ref().map(|terms| terms.client.to_string())),
-        sessions::scope.eq(session.terms.as_ref().map(|terms| terms.scope.to_string())),
-        sessions::audience.eq(session.terms.as_ref().map(|terms| write_audiences(&terms.audiences))),
-        sessions::bound_permissions.eq(acting.and_then(|acting| acting.grant.bounds.permissions).map(|scope| scope.to_string())),
-        sessions::bound_resources.eq(acting.and_then(|acting| acting.grant.bounds.resources()).map(|resources| resources.join(" "))),
-        sessions::client_ip.eq(session.client_ip.as_deref()),
-        sessions::user_agent.eq(session.user_agent.as_deref()),
-        sessions::started_at.eq(session.started_at.naive_utc()),
-        sessions::expires_at.eq(session.expires_at.naive_utc()),
-        sessions::last_used_at.eq(session.started_at.naive_utc()),
-    ));
-    on_either!(conn, conn => insertion.execute(conn)).or_domain()?;
+    let grant = acting.map(|acting| &acting.grant);
+    let terms = session.terms.as_ref();
+    macro_rules! insertion {
+        ($insert:literal) => {
+            kept!(
+                concat!(
+                    $insert,
+                    " INTO sessions (id, subject_id, actor_id, original_session_id, mode, reason, ticket, client_id, scope, audience, bound_permissions, \
+                     bound_resources, client_ip, user_agent, started_at, expires_at, last_used_at) VALUES ("
+                ),
+                Text => session.id.to_string(), ", ",
+                Text => session.subject.to_string(), ", ",
+                Nullable<Text> => acting.map(|acting| acting.actor.to_string()), ", ",
+                Nullable<Text> => acting.map(|acting| acting.original_session.to_string()), ", ",
+                Nullable<Text> => grant.map(|grant| grant.mode.as_str()), ", ",
+                Nullable<Text> => grant.and_then(|grant| grant.reason.as_ref()).map(Reason::as_str), ", ",
+                Nullable<Text> => grant.and_then(|grant| grant.ticket.as_ref()).map(Ticket::as_str), ", ",
+                Nullable<Text> => terms.map(|terms| terms.client.to_string()), ", ",
+                Nullable<Text> => terms.map(|terms| terms.scope.to_string()), ", ",
+                Nullable<Text> => terms.map(|terms| write_audiences(&terms.audiences)), ", ",
+                Nullable<Text> => grant.and_then(|grant| grant.bounds.permissions).map(|scope| scope.to_string()), ", ",
+                Nullable<Text> => grant.and_then(|grant| grant.bounds.resources()).map(|resources| resources.join(" ")), ", ",
+                Nullable<Text> => session.client_ip.as_deref(), ", ",
+                Nullable<Text> => session.user_agent.as_deref(), ", ",
+                Timestamp => session.started_at.naive_utc(), ", ",
+                Timestamp => session.expires_at.naive_utc(), ", ",
+                Timestamp => session.started_at.naive_utc(), ")",
+            )
+        };
+    }
+    match conn {
+        Conn::Postgres(conn) => insertion!("INSERT").execute(conn),
+        Conn::Sqlite(conn) => insertion!("INSERT OR FAIL").execute(conn),
+    }
+    .or_domain()?;
     Ok(())
 }
 

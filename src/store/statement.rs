@@ -21,6 +21,10 @@ macro_rules! on_either {
 pub(super) use on_either;
 
 /// The statement of this place in the code, kept prepared: text, value, text, value, text.
+///
+/// Where it is `INSERT OR FAIL` on SQLite, that is so that nothing has to be able to undo the statement alone: one of one row that fails has nothing to undo, and so that
+/// it could, SQLite would keep a copy of every page that it changes; as it would for a trigger with `RAISE(ABORT)`, and a foreign key that is not deferred. (Where a trigger
+/// calls a function it keeps one in any case: on our own connections that is each `UPDATE` of a session or an article, see `presence`.)
 macro_rules! kept {
     ($text:expr $(, $type:ty => $value:expr, $rest:literal)* $(,)?) => {{
         struct Here;

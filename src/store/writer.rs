@@ -252,7 +252,8 @@ impl Working {
                 Err(error) if error.is_transient() && attempt < ATTEMPTS => {
                     tracing::debug!(%error, attempt, "a write lost a race and is tried again");
                 }
-                _ => return job.answer(ended.map(drop)),
+                Ok(()) => return job.answer(ended.and_then(Ended::or_refused)),
+                Err(_) => return job.answer(ended.map(drop)),
             }
         }
     }
@@ -268,7 +269,7 @@ impl Working {
         conn.begin()?;
         presence::begin_here();
         let ended = work(conn).and_then(|ended| match ended {
-            Ended::Done => conn.commit().map(|()| Ended::Done),
+            Ended::Done => conn.commit_unless_refused().map(|is_taken| if is_taken { Ended::Done } else { Ended::Undone }),
             Ended::Undone => Ok(Ended::Undone),
         });
         let is_committed = matches!(ended, Ok(Ended::Done));
@@ -291,8 +292,18 @@ impl Working {
 enum Ended {
     /// It is committed.
     Done,
-    /// It is rolled back, whatever it changed.
+    /// It is rolled back, whatever it changed: somebody failed, or a row refers to one that isn't there.
     Undone,
+}
+
+impl Ended {
+    /// Of a transaction in which nobody failed.
+    fn or_refused(self) -> Result<()> {
+        match self {
+            Self::Done => Ok(()),
+            Self::Undone => Err(Error::internal("a row refers to one that isn't there")),
+        }
+    }
 }
 
 /// Runs these one after the other. Done is what did what it does, and what was refused and had changed nothing.
@@ -537,20 +548,38 @@ mod tests {
     }
 
     #[test]
-    fn a_commit_that_fails_is_nobodys_success() {
+    fn what_keeps_a_commit_from_being_taken_takes_nobody_else_along() {
         let (_directory, db) = database();
         let setup = "CREATE TABLE children (word TEXT REFERENCES words (word) DEFERRABLE INITIALLY DEFERRED)";
         db.write_blocking(|conn| execute(conn, setup)).unwrap();
         run(async {
             let others = async {
-                tokio::join!(db.write(|conn| execute(conn, "INSERT INTO children VALUES ('nobody')")), db.write(|conn| add(conn, "last")))
+                tokio::join!(
+                    db.write(|conn| add(conn, "second")),
+                    db.write(|conn| execute(conn, "INSERT INTO children VALUES ('nobody')")),
+                    db.write(|conn| add(conn, "last")),
+                )
             };
-            let (first, (orphan, last)) = behind_one_that_waits(&db, others).await;
-            first.unwrap();
-            assert!(orphan.is_err() && last.is_err());
-            assert_eq!(db.read_blocking(|conn| Ok(words(conn))).unwrap(), ["first"]);
+            let (first, (second, orphan, last)) = behind_one_that_waits(&db, others).await;
+            for stays in [first, second, last] {
+                stays.unwrap();
+            }
+            assert_eq!(orphan.unwrap_err().code(), Code::Internal);
             db.write(|conn| add(conn, "again")).await.unwrap();
-            assert_eq!(db.read_blocking(|conn| Ok(words(conn))).unwrap(), ["again", "first"]);
+            assert_eq!(db.read_blocking(|conn| Ok(words(conn))).unwrap(), ["again", "first", "last", "second"]);
+        });
+    }
+
+    #[test]
+    fn a_commit_that_fails_is_nobodys_success() {
+        let (_directory, db) = database();
+        run(async {
+            // There is nothing to commit when it comes to that.
+            let others = async { tokio::join!(db.write(|conn| execute(conn, "COMMIT")), db.write(|conn| add(conn, "last"))) };
+            let (first, (ended, last)) = behind_one_that_waits(&db, others).await;
+            first.unwrap();
+            assert!(ended.is_err() && last.is_err());
+            db.write(|conn| add(conn, "again")).await.unwrap();
         });
     }
 }

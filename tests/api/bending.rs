@@ -20,6 +20,7 @@ api_tests! {
     an_article_goes_only_with_the_entry_of_its_deletion_and_never_comes_back,
     a_user_is_never_deleted,
     [sqlite] no_row_is_replaced_by_its_place,
+    a_session_is_somebodys,
     a_session_that_ended_stays_so,
     an_impersonation_starts_from_a_live_own_session_of_its_actor,
     a_client_changes_only_with_an_entry_of_its_own_and_its_next_version,
@@ -398,6 +399,26 @@ fn no_row_is_replaced_by_its_place(office: &Office) {
     let replace = format!("UPDATE OR REPLACE sessions SET rowid = {place_of_session} WHERE id = '{}'", author.session_id);
     refused(office, &replace);
     editor.get("/v1/me").expect(200);
+}
+
+fn a_session_is_somebodys(office: &Office) {
+    // Who turns foreign keys off is refused nothing by them.
+    let (manners, editor) = (manners(office)[0], office.editor());
+    let (new, nobody, time) = (new_id(), new_id(), "'2026-11-23 10:00:00'");
+    let session = |subject: &str| {
+        let columns = "id, subject_id, started_at, expires_at, last_used_at";
+        format!("{manners} BEGIN; INSERT INTO sessions ({columns}) VALUES ('{new}', '{subject}', {time}, {time}, {time}); COMMIT")
+    };
+    let ended_by = |ender: &str| {
+        let end = format!("ended_at = {time}, end_cause = 'revoked', ended_by_id = '{ender}'");
+        format!("{manners} BEGIN; UPDATE sessions SET {end} WHERE id = '{}'; COMMIT", editor.session_id)
+    };
+    let before = everything(office);
+    office.db_script(&session(&nobody)).unwrap_err();
+    office.db_script(&ended_by(&nobody)).unwrap_err();
+    assert_eq!(everything(office), before);
+    office.db_script(&session(&editor.id)).unwrap();
+    office.db_script(&ended_by(&editor.id)).unwrap();
 }
 
 fn a_session_that_ended_stays_so(office: &Office) {
