@@ -7,7 +7,7 @@ use chrono::NaiveDateTime;
 use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Nullable, Text, Timestamp};
 
-use super::columns::{self, NameRow, octet_length, required};
+use super::columns::{self, Moment, NameRow, octet_length, required};
 use super::conn::{Conn, Lock};
 use super::error::OrDomain as _;
 use super::schema::{articles, authors, editors, users};
@@ -123,7 +123,7 @@ macro_rules! save {
             ", search = ", Text => search_text(article)
             $(, $column, $type => $value)*,
             ", version = ", BigInt => article.version,
-            ", updated_at = ", Timestamp => article.updated_at.naive_utc(),
+            ", updated_at = ", Timestamp => Moment::from(article.updated_at),
             " WHERE id = ", Text => article.id.to_string(),
             " AND version = ", BigInt => article.version - 1, "",
         );

@@ -8,7 +8,7 @@ use diesel::dsl::count_star;
 use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Nullable, Text, Timestamp};
 
-use super::columns::{self, octet_length, required};
+use super::columns::{self, Moment, octet_length, required};
 use super::conn::Conn;
 use super::error::OrDomain as _;
 use super::schema::{entries, refusals};
@@ -34,7 +34,7 @@ pub fn append(conn: &mut Conn, entry: &NewEntry) -> Result<()> {
                      actor_id, actor_email, actor_name, impersonation_id, note, changes, request_id) VALUES ("
                 ),
                 Text => entry.id.to_string(), ", ",
-                Timestamp => entry.occurred_at.naive_utc(), ", ",
+                Timestamp => Moment::from(entry.occurred_at), ", ",
                 Text => entry.origin.as_str(), ", ",
                 Text => entry.action.as_str(), ", ",
                 Text => entry.resource.r#type.as_str(), ", ",

@@ -8,7 +8,7 @@ use diesel::prelude::*;
 use diesel::sql_types::{Array, Nullable, Text, Timestamp};
 
 use super::at_once::Ground;
-use super::columns::{self, NameRow, PrincipalRow, required};
+use super::columns::{self, Moment, NameRow, PrincipalRow, required};
 use super::conn::{Conn, Lock};
 use super::entries;
 use super::error::OrDomain as _;
@@ -82,9 +82,9 @@ pub fn insert(conn: &mut Conn, session: &NewSession, entry: &NewEntry) -> Result
                 Nullable<Text> => grant.and_then(|grant| grant.bounds.resources()).map(|resources| resources.join(" ")), ", ",
                 Nullable<Text> => session.client_ip.as_deref(), ", ",
                 Nullable<Text> => session.user_agent.as_deref(), ", ",
-                Timestamp => session.started_at.naive_utc(), ", ",
-                Timestamp => session.expires_at.naive_utc(), ", ",
-                Timestamp => session.started_at.naive_utc(), ")",
+                Timestamp => Moment::from(session.started_at), ", ",
+                Timestamp => Moment::from(session.expires_at), ", ",
+                Timestamp => Moment::from(session.started_at), ")",
             )
         };
     }
@@ -353,7 +353,7 @@ fn lock_rows(conn: &mut diesel::PgConnection, id: &str, lock: Lock) -> Result<()
 /// Ends a session, unless it is over already: `false` then. The entry is written by the caller, before, for those that it found live under lock.
 pub fn end(conn: &mut Conn, id: SessionId, at: Time, cause: EndCause, by: Option<UserId>) -> Result<bool> {
     let ending = kept!(
-        "UPDATE sessions SET ended_at = ", Timestamp => at.naive_utc(),
+        "UPDATE sessions SET ended_at = ", Timestamp => Moment::from(at),
         ", end_cause = ", Text => cause.as_str(),
         ", ended_by_id = ", Nullable<Text> => by.map(|id| id.to_string()),
         " WHERE ended_at IS NULL AND id = ", Text => id.to_string(), "",
@@ -364,7 +364,7 @@ pub fn end(conn: &mut Conn, id: SessionId, at: Time, cause: EndCause, by: Option
 /// Notes that a session was used. No mutation.
 pub fn touch(conn: &mut Conn, id: SessionId, now: Time) -> Result<()> {
     let touching = kept!(
-        "UPDATE sessions SET last_used_at = ", Timestamp => now.naive_utc(),
+        "UPDATE sessions SET last_used_at = ", Timestamp => Moment::from(now),
         " WHERE ended_at IS NULL AND id = ", Text => id.to_string(), "",
     );
     on_either!(conn, conn => touching.execute(conn)).or_domain()?;
