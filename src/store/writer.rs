@@ -19,8 +19,8 @@ use crate::domain::error::{Error, Result};
 const MOST_AT_ONCE: usize = 64;
 
 /// How many of those that wait share the next commit: half of the crowd, which is who waits and who was just answered. While one half is written the other takes its
-/// answers and comes back; all at once would leave the writer and the rest of the server waiting for each other. On a slow disk it costs nothing: whoever came
-/// back first would be alone in a commit, and the others would wait for it.
+/// answers and comes back; all at once would leave the writer and the rest of the server waiting for each other. On a slow disk it costs something: ARCHITECTURE.md,
+/// "Where the time goes".
 fn share(waiting: usize, answered: usize) -> usize {
     (waiting + answered).div_ceil(2).min(waiting).min(MOST_AT_ONCE)
 }
