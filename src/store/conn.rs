@@ -56,7 +56,8 @@ impl Conn {
         }
     }
 
-    /// As [`commit`](Self::commit), and whether SQLite took it: `false` where a row refers to one that isn't there, and all is as before. (Foreign keys are deferred there.)
+    /// As [`commit`](Self::commit), and whether it was taken: `false` where a row refers to one that isn't there, and the transaction is still to be rolled back. (SQLite's
+    /// foreign keys of sessions are deferred.)
     pub(super) fn commit_unless_refused(&mut self) -> Result<bool> {
         let committed = match self {
             Self::Sqlite(conn) => AnsiTransactionManager::commit_transaction(conn),
