@@ -15,7 +15,7 @@ use crate::domain::role::Permission;
 use crate::domain::text::{Abstract, Body, Comment, SearchText, Title};
 use crate::domain::user::{Principal, UserRef};
 use crate::store::sessions::Sought;
-use crate::store::{Conn, Lock, articles, users};
+use crate::store::{Conn, DecidedChange, Lock, articles, users};
 
 /// What a new article is made of.
 #[derive(Debug, Clone)]
@@ -135,38 +135,48 @@ impl Office {
         id: ArticleId,
         change: ArticleChange,
         precondition: impl Fn(i64) -> Result<()> + Send + 'static,
-    ) -> Result<Article> {
-        match self.edit_at_once(caller, id, &change, &precondition).await? {
-            Some(article) => Ok(article),
-            None => self.write(caller, move |tx| update(tx, id, &change, &precondition)).await,
+    ) -> Result<Arc<Article>> {
+        let decided = self.decide_edit(caller, id, &change, &precondition).await?.map(Arc::new);
+        if let Some(decided) = &decided
+            && self.db.save_article(decided).await?
+        {
+            return Ok(Arc::clone(&decided.article));
         }
+        let save = move |tx: &mut Tx<'_>| match &decided {
+            Some(decided) if decided.apply(tx.conn)? => Ok(Some(Arc::clone(&decided.article))),
+            _ => Ok(None),
+        };
+        self.write_decided(caller, save, move |tx| update(tx, id, &change, &precondition)).await
     }
 
-    /// The same in one statement, where that is possible and the article and all that speaks for it are still as they were read. Nothing otherwise, and for
-    /// everything that is refused.
-    async fn edit_at_once(
+    /// Decides before it is written, by what was read when the caller was admitted. Nothing where that can't be, and for everything that is refused.
+    async fn decide_edit(
         &self,
         caller: &mut Caller,
         id: ArticleId,
         change: &ArticleChange,
         precondition: &(impl Fn(i64) -> Result<()> + Send),
-    ) -> Result<Option<Article>> {
-        let Some(ground) = caller.standing_ground(&self.db) else { return Ok(None) };
+    ) -> Result<Option<DecidedChange>> {
+        let Some(ground) = caller.standing_ground() else { return Ok(None) };
         let Some(before) = self.article_for(caller, id).await? else { return Ok(None) };
-        let Ok(Edited::As(after, entry)) = edited(&caller.ctx, &before, change, precondition) else { return Ok(None) };
-        let is_saved = self.db.save_article(ground, &after, &entry).await?;
-        Ok(is_saved.then_some(*after))
+        let Ok(Edited::As(article, entry)) = edited(&caller.ctx, &before, change, precondition) else { return Ok(None) };
+        Ok(Some(DecidedChange { ground, article, entry: *entry }))
     }
 }
 
 /// [`Office::edit_article`] in a transaction.
-pub fn update(tx: &mut Tx<'_>, id: ArticleId, change: &ArticleChange, precondition: impl FnOnce(i64) -> Result<()>) -> Result<Article> {
+pub fn update(
+    tx: &mut Tx<'_>,
+    id: ArticleId,
+    change: &ArticleChange,
+    precondition: impl FnOnce(i64) -> Result<()>,
+) -> Result<Arc<Article>> {
     let before = articles::find(tx.conn, id, Lock::Update)?.ok_or_else(Error::not_found)?;
     match edited(&tx.ctx, &before, change, precondition)? {
-        Edited::Not => Ok(before),
+        Edited::Not => Ok(Arc::new(before)),
         Edited::As(after, entry) => {
             articles::update_text(tx.conn, &after, &entry)?;
-            Ok(*after)
+            Ok(after)
         }
     }
 }
@@ -174,7 +184,7 @@ pub fn update(tx: &mut Tx<'_>, id: ArticleId, change: &ArticleChange, preconditi
 /// What a change makes of an article.
 enum Edited {
     Not,
-    As(Box<Article>, Box<NewEntry>),
+    As(Arc<Article>, Box<NewEntry>),
 }
 
 /// Decides on a change of an article's text.
@@ -192,7 +202,7 @@ fn edited(ctx: &Ctx, before: &Article, change: &ArticleChange, precondition: imp
         return Ok(Edited::Not);
     }
     let (after, entry) = next(ctx, &allowed, ArticleAction::Edit, before, after, None);
-    Ok(Edited::As(Box::new(after), Box::new(entry)))
+    Ok(Edited::As(Arc::new(after), Box::new(entry)))
 }
 
 /// Deletes a draft. Its history stays.

@@ -60,14 +60,14 @@ impl Caller {
         later
     }
 
-    /// What the caller was admitted on, where that still lets them write at this instant, and the database can look at it once more while it writes. Nothing
-    /// where a write has to ask again by itself.
-    pub(super) fn standing_ground(&self, db: &Db) -> Option<Ground> {
+    /// What the caller was admitted on, where that still lets them write at this instant, and it is enough to look at it once more while writing. Nothing where a
+    /// write has to ask again by itself.
+    pub(super) fn standing_ground(&self) -> Option<Ground> {
         let identity = self.ctx.identity().ok()?;
         let is_live = identity.session().standing(self.ctx.now, identity.policy()) == Standing::Live
             && check_token(&self.token, None, self.ctx.now).is_ok()
             && operation::permit(identity, &self.requirements).is_ok();
-        self.ground.clone().filter(|_| db.writes_at_once() && is_live && !self.requirements.concerns_accounts())
+        self.ground.clone().filter(|_| is_live && !self.requirements.concerns_accounts())
     }
 
     /// What was found of the article with this id when the caller was admitted. Told once.
@@ -185,7 +185,7 @@ impl Office {
             && let Standing::MustEnd(_) = session.standing(now, policy)
         {
             // The row has to say so before anyone is told. Unless another request has just kept it alive: then it is looked at again.
-            self.write_as(token.clone(), requirements, now, request_id.clone(), |_| Ok(())).await?;
+            self.write_as(token.clone(), requirements, now, request_id.clone(), |_| Ok(None), |_| Ok(())).await?;
             holder = self.look(&token, about).await?;
         }
         let (mut stands_on, mut sight) = (None, None);
@@ -280,8 +280,19 @@ impl Office {
     /// # Errors
     /// What `work` answers; 401 and 403 as [`Office::admit`].
     pub async fn write<T: Send + 'static>(&self, caller: &Caller, work: impl Fn(&mut Tx<'_>) -> Result<T> + Send + 'static) -> Result<T> {
+        self.write_decided(caller, |_| Ok(None), work).await
+    }
+
+    /// As [`Office::write`], where it may have been decided already: `decided` comes first, looks by itself whether the caller still may, and answers nothing where it
+    /// has done nothing.
+    pub(super) async fn write_decided<T: Send + 'static>(
+        &self,
+        caller: &Caller,
+        decided: impl Fn(&mut Tx<'_>) -> Result<Option<T>> + Send + 'static,
+        work: impl Fn(&mut Tx<'_>) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
         let Caller { ctx, token, requirements, .. } = caller.clone();
-        self.write_as(token, requirements, ctx.now, ctx.request_id, work).await
+        self.write_as(token, requirements, ctx.now, ctx.request_id, decided, work).await
     }
 
     async fn write_as<T: Send + 'static>(
@@ -290,11 +301,15 @@ impl Office {
         requirements: Requirements,
         now: Time,
         request_id: Option<String>,
+        decided: impl Fn(&mut Tx<'_>) -> Result<Option<T>> + Send + 'static,
         work: impl Fn(&mut Tx<'_>) -> Result<T> + Send + 'static,
     ) -> Result<T> {
         let (kid, policies) = (token.kid.clone(), Arc::clone(&self.policies));
         let ctx = Ctx { by: By::Anonymous, now, request_id };
         let checked = self.transact(ctx, move |tx| {
+            if let Some(value) = decided(tx)? {
+                return Ok(Checked::Done(value));
+            }
             // A role that another such call is taking away is read after that has committed.
             if requirements.concerns_accounts() {
                 users::lock_accounts(tx.conn)?;

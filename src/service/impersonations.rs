@@ -29,8 +29,8 @@ use crate::domain::scope::Scope;
 use crate::domain::session::{ActingAs, Kind, Session, TokenTerms};
 use crate::domain::text::RestoreChallenge;
 use crate::domain::user::{Principal, User, UserRef};
-use crate::store::sessions::{self, ImpersonationFilter, NewActing, NewSession, WayBack};
-use crate::store::{Conn, Lock, articles, entries, keys, users};
+use crate::store::sessions::{self, ImpersonationFilter, NewActing, NewImpersonation, NewSession, WayBack};
+use crate::store::{Conn, DecidedStart, Lock, articles, entries, keys, users};
 
 pub use crate::store::sessions::ImpersonationFilter as Filter;
 
@@ -55,35 +55,56 @@ impl Office {
         request: StartRequest,
         through: Option<Through>,
     ) -> Result<Grant> {
-        if through.is_none()
-            && let Some((started, kid)) = self.start_at_once(caller, subject, &request).await?
-        {
-            let expires_at = started.expires_at;
-            return self.grant(started, &kid, caller.ctx.now, expires_at, None).await;
-        }
-        let (settings, policies, token, now) = (self.settings.clone(), Arc::clone(&self.policies), caller.token.clone(), caller.ctx.now);
-        let started = self.write(caller, move |tx| {
+        let decided = if through.is_none() { self.decide_start(caller, subject, &request).await?.map(Arc::new) } else { None };
+        let shared = match &decided {
+            Some(decided) => self.db.start_impersonation(decided).await?.map(|kid| (Arc::clone(&decided.new.session), kid)),
+            None => None,
+        };
+        let (started, kid) = match shared {
+            Some(started) => {
+                begun(&started.0).iter().for_each(|event| (self.observer)(event));
+                started
+            }
+            None => self.start_by_itself(caller, subject, request, through, decided).await?,
+        };
+        let expires_at = started.expires_at;
+        self.grant(started, &kid, caller.ctx.now, expires_at, None).await
+    }
+
+    async fn start_by_itself(
+        &self,
+        caller: &Caller,
+        subject: UserId,
+        request: StartRequest,
+        through: Option<Through>,
+        decided: Option<Arc<DecidedStart>>,
+    ) -> Result<(Arc<Session>, String)> {
+        let (settings, policies, token) = (self.settings.clone(), Arc::clone(&self.policies), caller.token.clone());
+        let open = move |tx: &mut Tx<'_>| {
+            let Some(decided) = &decided else { return Ok(None) };
+            let Some(kid) = decided.apply(tx.conn)? else { return Ok(None) };
+            tx.events.extend(begun(&decided.new.session));
+            Ok(Some(Ok((Arc::clone(&decided.new.session), kid))))
+        };
+        let started = self.write_decided(caller, open, move |tx| {
             let judged = judge(tx, &policies, &token, subject, &request, through.as_ref())?;
             let terms = match judged {
                 Ok(terms) => terms,
                 // A value and not an error, because its entry has to be committed.
                 Err(reasons) => return record_refusal(tx, subject, reasons).map(Err),
             };
-            let subject_version = terms.subject.version;
-            let session = start(tx, &settings, &token, terms, request.restore_challenge.as_ref())?;
+            let new = new_impersonation(&tx.ctx, &settings, &token, terms, request.restore_challenge.as_ref());
             let kid = signer(tx.conn, settings.signing_algorithm)?;
-            sessions::note_begun(&session, &kid, subject_version);
-            Ok(Ok((session, kid)))
+            sessions::open_impersonation(tx.conn, &new, &kid)?;
+            tx.events.extend(begun(&new.session));
+            Ok(Ok((new.session, kid)))
         });
-        let (started, kid) = started.await??;
-        let expires_at = started.expires_at;
-        self.grant(started, &kid, now, expires_at, None).await
+        started.await?
     }
 
-    /// Starts in one statement, where that is possible and everything that speaks for it is still as it was read. Nothing otherwise, and where anything speaks
-    /// against it.
-    async fn start_at_once(&self, caller: &Caller, subject: UserId, request: &StartRequest) -> Result<Option<(Arc<Session>, String)>> {
-        let Some(ground) = caller.standing_ground(&self.db) else { return Ok(None) };
+    /// Decides before it is written, by what was read when the caller was admitted. Nothing where that can't be, and where anything speaks against it.
+    async fn decide_start(&self, caller: &Caller, subject: UserId, request: &StartRequest) -> Result<Option<DecidedStart>> {
+        let Some(ground) = caller.standing_ground() else { return Ok(None) };
         let identity = caller.ctx.identity()?;
         let policy = identity.policy();
         // What was started is counted, and articles are looked at, by the long way alone.
@@ -99,16 +120,10 @@ impl Office {
         if is_refused {
             return Ok(None);
         }
-        let subject_row = subject.clone();
         let grant = terms_of(policy, who, request);
-        let judged = Judged::of(&caller.ctx, &caller.token, who.clone(), subject, grant, duration, None)?;
-        let opening = Opening::of(&caller.ctx, &self.settings, &caller.token, judged, request.restore_challenge.as_ref());
-        let algorithm = self.settings.signing_algorithm.as_str();
-        let started = self.db.start_impersonation(ground, &subject_row, &opening.row, &opening.way, &opening.entry, algorithm).await?;
-        if started.is_some() {
-            (self.observer)(&opening.event());
-        }
-        Ok(started.map(|kid| (opening.session, kid)))
+        let judged = Judged::of(&caller.ctx, &caller.token, who.clone(), Arc::unwrap_or_clone(subject), grant, duration, None)?;
+        let new = new_impersonation(&caller.ctx, &self.settings, &caller.token, judged, request.restore_challenge.as_ref());
+        Ok(Some(DecidedStart { ground, new, algorithm: self.settings.signing_algorithm.as_str() }))
     }
 
     /// Answers exactly what [`Office::start_impersonation`] would, and issues and records nothing: not even a refusal.
@@ -295,81 +310,61 @@ fn record_refusal(tx: &mut Tx<'_>, subject: UserId, reasons: Vec<Reason>) -> Res
     Ok(refused(reasons))
 }
 
+fn begun(session: &Session) -> Option<Event> {
+    session.acting_as().map(|acting| Event::ImpersonationStarted(acting.grant.mode))
+}
+
 /// What is written when an impersonation begins, and the session that it gives.
-struct Opening {
-    row: NewSession,
-    way: WayBack,
-    entry: NewEntry,
-    session: Arc<Session>,
-    mode: Mode,
-}
-
-impl Opening {
-    fn of(ctx: &Ctx, settings: &Settings, token: &Verified, judged: Judged, challenge: Option<&RestoreChallenge>) -> Self {
-        let Judged { subject, actor, original, original_session_expires_at, grant, token_terms, expires_at, original_expires_at } = judged;
-        let (id, now, mode) = (SessionId::new(ctx.now), ctx.now, grant.mode);
-        let told = Started {
-            reason: grant.reason.as_ref(),
-            ticket: grant.ticket.as_ref(),
-            mode,
-            bounds: &grant.bounds,
-            expires_at,
-            terms: token_terms.as_ref(),
-        };
-        let entry = NewEntry::impersonation_started(ctx, id, &subject.to_ref(), &told);
-        // A token that others are to have too must not become the administrator's in their hands: without a proof nothing comes back.
-        let is_ours_alone =
-            token_terms.as_ref().is_none_or(|terms| matches!(&terms.audiences[..], [one] if one.as_str() == settings.audience));
-        let challenge = challenge.cloned().or_else(|| (!is_ours_alone).then(RestoreChallenge::unmeetable));
-        let way =
-            WayBack { kid: token.kid.clone(), signing_input: token.signing_input.clone(), challenge, expires_at: original_expires_at };
-        let row = NewSession {
-            id,
-            subject: subject.id,
-            acting: Some(NewActing { actor: actor.id(), original_session: original, grant: grant.clone() }),
-            terms: token_terms.clone(),
-            client_ip: None,
-            user_agent: None,
-            started_at: now,
-            expires_at,
-        };
-        let acting = ActingAs {
-            actor: Principal { scope: None, ..actor },
-            original_session: original,
-            original_ended_at: None,
-            original_expires_at: original_session_expires_at,
-            grant,
-        };
-        let session = Session {
-            id,
-            subject: Principal { scope: token_terms.as_ref().map(|terms| terms.scope), ..subject.to_principal() },
-            kind: Kind::Impersonation(Box::new(acting)),
-            started_at: now,
-            expires_at,
-            last_used_at: now,
-            ended: None,
-            terms: token_terms,
-        };
-        Self { row, way, entry, session: Arc::new(session), mode }
-    }
-
-    fn event(&self) -> Event {
-        Event::ImpersonationStarted(self.mode)
-    }
-}
-
-fn start(
-    tx: &mut Tx<'_>,
+fn new_impersonation(
+    ctx: &Ctx,
     settings: &Settings,
     token: &Verified,
     judged: Judged,
     challenge: Option<&RestoreChallenge>,
-) -> Result<Arc<Session>> {
-    let opening = Opening::of(&tx.ctx, settings, token, judged, challenge);
-    sessions::insert(tx.conn, &opening.row, &opening.entry)?;
-    sessions::insert_way_back(tx.conn, opening.row.id, &opening.way)?;
-    tx.events.push(opening.event());
-    Ok(opening.session)
+) -> NewImpersonation {
+    let Judged { subject, actor, original, original_session_expires_at, grant, token_terms, expires_at, original_expires_at } = judged;
+    let (id, now) = (SessionId::new(ctx.now), ctx.now);
+    let told = Started {
+        reason: grant.reason.as_ref(),
+        ticket: grant.ticket.as_ref(),
+        mode: grant.mode,
+        bounds: &grant.bounds,
+        expires_at,
+        terms: token_terms.as_ref(),
+    };
+    let entry = NewEntry::impersonation_started(ctx, id, &subject.to_ref(), &told);
+    // A token that others are to have too must not become the administrator's in their hands: without a proof nothing comes back.
+    let is_ours_alone = token_terms.as_ref().is_none_or(|terms| matches!(&terms.audiences[..], [one] if one.as_str() == settings.audience));
+    let challenge = challenge.cloned().or_else(|| (!is_ours_alone).then(RestoreChallenge::unmeetable));
+    let way = WayBack { kid: token.kid.clone(), signing_input: token.signing_input.clone(), challenge, expires_at: original_expires_at };
+    let row = NewSession {
+        id,
+        subject: subject.id,
+        acting: Some(NewActing { actor: actor.id(), original_session: original, grant: grant.clone() }),
+        terms: token_terms.clone(),
+        client_ip: None,
+        user_agent: None,
+        started_at: now,
+        expires_at,
+    };
+    let acting = ActingAs {
+        actor: Principal { scope: None, ..actor },
+        original_session: original,
+        original_ended_at: None,
+        original_expires_at: original_session_expires_at,
+        grant,
+    };
+    let session = Session {
+        id,
+        subject: Principal { scope: token_terms.as_ref().map(|terms| terms.scope), ..subject.to_principal() },
+        kind: Kind::Impersonation(Box::new(acting)),
+        started_at: now,
+        expires_at,
+        last_used_at: now,
+        ended: None,
+        terms: token_terms,
+    };
+    NewImpersonation { row, way, entry, session: Arc::new(session), subject_version: subject.version }
 }
 
 /// What the policy asks of a start; answers its duration in seconds.

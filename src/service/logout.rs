@@ -15,8 +15,8 @@ use crate::domain::identity::{By, Ctx, user_required};
 use crate::domain::impersonation::EndCause;
 use crate::domain::policy::Policy;
 use crate::domain::session::{ActingAs, Exchange, Kind, Session, Standing};
-use crate::store::Lock;
 use crate::store::sessions::{self, WayBack};
+use crate::store::{DecidedLeave, Departure, Lock};
 
 /// What logging out led to.
 pub enum LoggedOut {
@@ -42,16 +42,22 @@ impl Office {
     /// 401 `session_ended`, `token_expired`, `impersonation_ended`, `original_session_ended` or `restore_proof_required`.
     pub async fn log_out(&self, presented: Presented, verifier: Option<String>, client: Client, now: Time) -> Result<LoggedOut> {
         let token = presented.token;
-        if let Some(outcome) = self.leave_at_once(&token, verifier.as_deref(), client.request_id.as_deref(), now).await? {
-            return self.lead_back(outcome).await;
-        }
-        // Other calls are admitted by a look at their session, and SQLite's writer then finds it remembered.
-        if !self.db.writes_at_once() {
-            let _ = self.look(&token, None).await;
+        let decided = self.decide_leave(&token, client.request_id.as_deref(), now).await?.map(Arc::new);
+        if let Some(decided) = &decided
+            && let Some(left) = self.db.leave_impersonation(&decided.leave).await?
+        {
+            (self.observer)(&Event::ImpersonationEnded(EndCause::Logout));
+            return self.lead_back(decided.leads_to(left, verifier.as_deref(), now)).await;
         }
         let (kid, policies) = (token.kid.clone(), Arc::clone(&self.policies));
         let ctx = Ctx { by: By::Anonymous, now, request_id: client.request_id };
         let outcome = self.transact(ctx, move |tx| {
+            if let Some(decided) = &decided
+                && let Some(left) = decided.leave.apply(tx.conn)?
+            {
+                tx.events.push(Event::ImpersonationEnded(EndCause::Logout));
+                return Ok(decided.leads_to(left, verifier.as_deref(), now));
+            }
             let found = find_holder(tx.conn, &policies, &token, Lock::Update)?;
             let Holder::User { session, exchange, policy, .. } = found else { return Err(user_required()) };
             let standing = session.standing(now, &policy);
@@ -81,15 +87,9 @@ impl Office {
         self.lead_back(self.heed(&kid, outcome.await).await?).await
     }
 
-    /// Leaves a live impersonation in one statement, where that is possible and everything that speaks for it is still as it was read. Nothing otherwise.
-    async fn leave_at_once(
-        &self,
-        token: &Arc<Verified>,
-        verifier: Option<&str>,
-        request_id: Option<&str>,
-        now: Time,
-    ) -> Result<Option<Outcome>> {
-        if !self.db.writes_at_once() || token.claims.act.is_none() || token.is_expired(now) {
+    /// Decides before it is written that a live impersonation is left, by what is read now. Nothing where there is more to it.
+    async fn decide_leave(&self, token: &Arc<Verified>, request_id: Option<&str>, now: Time) -> Result<Option<Leaving>> {
+        if token.claims.act.is_none() || token.is_expired(now) {
             return Ok(None);
         }
         let Ok(Holder::User { session, policy, ground: Some(ground), .. }) = self.look(token, None).await else { return Ok(None) };
@@ -100,14 +100,8 @@ impl Office {
         let by = By::Request(Box::new(identity(Arc::clone(&session), None, Arc::clone(&policy))));
         let ctx = Ctx { by, now, request_id: request_id.map(str::to_owned) };
         let entry = NewEntry::impersonation_ended(&ctx, session.id, EndCause::Logout);
-        let Some(left) = self.db.leave_impersonation(ground, now, acting.actor.id(), &entry).await? else { return Ok(None) };
-        (self.observer)(&Event::ImpersonationEnded(EndCause::Logout));
-        let way = match way_out(acting, true, EndCause::Logout, &policy, left.way, verifier, now) {
-            Ok(way) => way,
-            Err(error) => return Ok(Some(Outcome::Refused(error))),
-        };
-        let original = acting.original(left.original_started_at, left.original_last_used_at);
-        Ok(Some(Outcome::WayBack(way, Arc::new(original))))
+        let leave = DecidedLeave { ground, at: now, by: acting.actor.id(), entry };
+        Ok(Some(Leaving { leave, acting: ActingAs::clone(acting), policy }))
     }
 
     async fn lead_back(&self, outcome: Outcome) -> Result<LoggedOut> {
@@ -124,6 +118,23 @@ impl Office {
                 let grant = Grant { access_token, expires_at: way.expires_at, refresh: None, session, policy };
                 Ok(LoggedOut::Restored(Box::new(grant)))
             }
+        }
+    }
+}
+
+/// The end of a live impersonation that was decided.
+struct Leaving {
+    leave: DecidedLeave,
+    acting: ActingAs,
+    policy: Arc<Policy>,
+}
+
+impl Leaving {
+    /// Where to, now that it is over.
+    fn leads_to(&self, left: Departure, verifier: Option<&str>, now: Time) -> Outcome {
+        match way_out(&self.acting, true, EndCause::Logout, &self.policy, left.way, verifier, now) {
+            Ok(way) => Outcome::WayBack(way, Arc::new(self.acting.original(left.original_started_at, left.original_last_used_at))),
+            Err(error) => Outcome::Refused(error),
         }
     }
 }

@@ -144,7 +144,7 @@ pub fn update(conn: &mut Conn, article: &Article, entry: &NewEntry) -> Result<()
 ///
 /// # Errors
 /// As [`update`].
-pub fn update_text(conn: &mut Conn, article: &Article, entry: &NewEntry) -> Result<()> {
+pub fn update_text(conn: &mut Conn, article: &Arc<Article>, entry: &NewEntry) -> Result<()> {
     save!(conn, article, entry)?;
     presence::wrote_here(article);
     Ok(())
@@ -185,6 +185,15 @@ pub fn find(conn: &mut Conn, id: ArticleId, lock: Lock) -> Result<Option<Article
     let found = select_articles!().filter(articles::id.eq(id));
     let row: Option<Row> = on_either!(conn, conn => found.first(conn)).optional().or_domain()?;
     row.map(Row::into_article).transpose()
+}
+
+/// The version of the article with this id.
+pub(super) fn version(conn: &mut Conn, id: ArticleId) -> Result<Option<i64>> {
+    if let Some(known) = presence::article_here(id) {
+        return Ok(Some(known.version));
+    }
+    let version = articles::table.find(id.to_string()).select(articles::version);
+    on_either!(conn, conn => version.first(conn)).optional().or_domain()
 }
 
 /// The articles with these ids, each or nothing, in one select. Not locked.

@@ -26,6 +26,6 @@ pub mod token_sessions;
 pub mod users;
 mod writer;
 
-pub use at_once::Ground;
+pub use at_once::{DecidedChange, DecidedLeave, DecidedStart, Departure, Ground};
 pub use conn::{Backend, Conn, Lock};
 pub use db::{Db, Options, PoolState};

@@ -28,6 +28,7 @@ use super::at_once::Ground;
 use super::conn::{Conn, Lock};
 use super::db::Db;
 use super::sessions::{Presented, Scene, Sought, find_presented};
+use super::users;
 use crate::domain::article::Article;
 use crate::domain::error::{Error, Result};
 use crate::domain::ids::{ArticleId, SessionId, UserId};
@@ -74,9 +75,9 @@ pub(super) struct Presence {
     file: PathBuf,
     sessions: Cache<SessionId, Arc<Presented>>,
     articles: Cache<ArticleId, Arc<Article>, Bytes>,
-    /// For the writer alone, which reads them in nearly every start.
+    /// Whom a start is to act as.
     users: Cache<UserId, Arc<User>>,
-    /// The kid of the newest key, by purpose and algorithm: as `users`.
+    /// The kid of the newest key, by purpose and algorithm: for the writer alone, which asks in every start.
     newest_keys: Cache<(String, String), Arc<str>>,
     noted: RwLock<Noted>,
     changes: Arc<Mutex<Changes>>,
@@ -383,10 +384,10 @@ pub(super) fn read_newest_key_here(purpose: &str, algorithm: &str, kid: &str) {
 }
 
 /// Takes note of an article that the writer's transaction has just written.
-pub(super) fn wrote_here(article: &Article) {
+pub(super) fn wrote_here(article: &Arc<Article>) {
     HERE.with_borrow(|here| {
         if let Some(Here { presence, .. }) = here {
-            lock(&presence.changes).articles.insert(article.id.to_string(), Some(Arc::new(article.clone())));
+            lock(&presence.changes).articles.insert(article.id.to_string(), Some(Arc::clone(article)));
         }
     });
 }
@@ -510,6 +511,18 @@ impl Db {
             .await
     }
 
+    /// The user with this id.
+    ///
+    /// # Errors
+    /// 503 where the database can't be asked in time.
+    pub async fn user(&self, id: UserId) -> Result<Option<Arc<User>>> {
+        if let Some(sharing) = self.sharing() {
+            return sharing.users.ask(self, id, self.patience()).await;
+        }
+        let find = move |conn: &mut Conn| users::find(conn, id, Lock::None);
+        self.recall_or_find(move |presence| presence.users.get(&id), find, move |presence, found| presence.users.insert(id, found)).await
+    }
+
     async fn recall_or_find<T: Send + Sync + 'static>(
         &self,
         get: impl FnOnce(&Presence) -> Option<Arc<T>>,
@@ -608,7 +621,7 @@ mod tests {
         // Says that a row was written that wasn't, so that what is believed can be told from what is stored.
         let pretend = move |conn: &mut Conn, title: &str| {
             let article = articles::find(conn, id, Lock::Update).unwrap().unwrap();
-            wrote_here(&Article { title: crate::domain::text::Title::from_stored(title.to_owned()), ..article });
+            wrote_here(&Arc::new(Article { title: crate::domain::text::Title::from_stored(title.to_owned()), ..article }));
         };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
         runtime.block_on(async {

@@ -54,6 +54,26 @@ pub struct NewActing {
     pub grant: Grant,
 }
 
+/// An impersonation about to be opened.
+#[derive(Debug)]
+pub struct NewImpersonation {
+    pub row: NewSession,
+    pub way: WayBack,
+    pub entry: NewEntry,
+    /// As its bearer will find it.
+    pub session: Arc<Session>,
+    /// Of the row of whom it acts as.
+    pub subject_version: i64,
+}
+
+/// Opens an impersonation with its way back; the key `kid` signs its token. Where sessions are remembered, its first request needs no look-up.
+pub fn open_impersonation(conn: &mut Conn, new: &NewImpersonation, kid: &str) -> Result<()> {
+    insert(conn, &new.row, &new.entry)?;
+    insert_way_back(conn, new.row.id, &new.way)?;
+    presence::began_here(&new.session, kid, new.subject_version);
+    Ok(())
+}
+
 /// Opens a session. The entry comes first.
 pub fn insert(conn: &mut Conn, session: &NewSession, entry: &NewEntry) -> Result<()> {
     entries::append(conn, entry)?;
@@ -94,11 +114,6 @@ pub fn insert(conn: &mut Conn, session: &NewSession, entry: &NewEntry) -> Result
     }
     .or_domain()?;
     Ok(())
-}
-
-/// Notes that an impersonation has just been opened, whose token the key `kid` signs: where sessions are remembered, its first request needs no look-up then.
-pub fn note_begun(session: &Arc<Session>, kid: &str, subject_version: i64) {
-    presence::began_here(session, kid, subject_version);
 }
 
 #[derive(Queryable)]
@@ -662,7 +677,7 @@ pub struct WayBack {
 }
 
 /// Opens the way back of an impersonation.
-pub fn insert_way_back(conn: &mut Conn, impersonation: SessionId, way: &WayBack) -> Result<()> {
+fn insert_way_back(conn: &mut Conn, impersonation: SessionId, way: &WayBack) -> Result<()> {
     let insertion = diesel::insert_into(ways_back::table).values((
         ways_back::impersonation_id.eq(impersonation.to_string()),
         ways_back::kid.eq(&way.kid),

@@ -33,7 +33,7 @@ pub(super) struct Sharing {
     pub sessions: Arc<Shared<(SessionId, String), Arc<Presented>>>,
     pub articles: Arc<Shared<ArticleId, Arc<Article>>>,
     pub scenes: Arc<Shared<(SessionId, String, ArticleId), Scene>>,
-    pub users: Arc<Shared<UserId, User>>,
+    pub users: Arc<Shared<UserId, Arc<User>>>,
     pub saves: Arc<Shared<Save, ()>>,
     /// Answers the kid of the key that signs the token.
     pub starts: Arc<Shared<Start, String>>,

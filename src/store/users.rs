@@ -1,13 +1,13 @@
 //! The users' rows and, apart from them, their credentials.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use chrono::NaiveDateTime;
 use diesel::prelude::*;
 
 use super::columns::{self, required};
 use super::conn::{Conn, Lock};
-use super::db::Db;
 use super::error::{OrDomain as _, email_taken};
 use super::schema::{credentials, users};
 use super::shared::Found;
@@ -135,25 +135,20 @@ pub fn find(conn: &mut Conn, id: UserId, lock: Lock) -> Result<Option<User>> {
     Ok(found)
 }
 
-/// The users with these ids, each or nothing, in one select. Not locked.
-pub(super) fn find_many(conn: &mut Conn, ids: &[UserId]) -> Result<Vec<Found<User>>> {
-    let rows = users::table.filter(users::id.eq_any(ids.iter().map(ToString::to_string).collect::<Vec<_>>())).select(COLUMNS);
-    let rows: Vec<Row> = on_either!(conn, conn => rows.load(conn)).or_domain()?;
-    let found: HashMap<String, Result<User>> = rows.into_iter().map(|row| (row.id.clone(), row.into_user())).collect();
-    Ok(ids.iter().map(|id| found.get(&id.to_string()).cloned().transpose()).collect())
+/// The version of the user with this id.
+pub(super) fn version(conn: &mut Conn, id: UserId) -> Result<Option<i64>> {
+    if let Some(known) = presence::user_here(id) {
+        return Ok(Some(known.version));
+    }
+    Ok(find(conn, id, Lock::None)?.map(|user| user.version))
 }
 
-impl Db {
-    /// The user with this id.
-    ///
-    /// # Errors
-    /// 503 where the database can't be asked in time.
-    pub async fn user(&self, id: UserId) -> Result<Option<User>> {
-        match self.sharing() {
-            Some(sharing) => sharing.users.ask(self, id, self.patience()).await,
-            None => self.glance(move |conn| find(conn, id, Lock::None)).await,
-        }
-    }
+/// The users with these ids, each or nothing, in one select. Not locked.
+pub(super) fn find_many(conn: &mut Conn, ids: &[UserId]) -> Result<Vec<Found<Arc<User>>>> {
+    let rows = users::table.filter(users::id.eq_any(ids.iter().map(ToString::to_string).collect::<Vec<_>>())).select(COLUMNS);
+    let rows: Vec<Row> = on_either!(conn, conn => rows.load(conn)).or_domain()?;
+    let found: HashMap<String, Result<Arc<User>>> = rows.into_iter().map(|row| (row.id.clone(), row.into_user().map(Arc::new))).collect();
+    Ok(ids.iter().map(|id| found.get(&id.to_string()).cloned().transpose()).collect())
 }
 
 /// The user with this address, whatever its case.

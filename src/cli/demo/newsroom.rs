@@ -3,6 +3,8 @@
 //! Everything is done by the use cases that the API uses, by people who log in and out, at instants that lie in the past. So the history
 //! is as genuine as any.
 
+use std::sync::Arc;
+
 use chrono::{Duration, DurationRound as _};
 
 use crate::auth::passwords::hash_blocking;
@@ -367,7 +369,8 @@ impl Past<'_> {
             Retitle(text, title) => {
                 let id = text.article_id()?;
                 let change = ArticleChange { title: Some(parsed(Title::parse(title))?), ..ArticleChange::default() };
-                self.act::<UpdateArticle, _>(token, move |tx| articles::update(tx, id, &change, |_| Ok(()))).await?
+                self.act::<UpdateArticle, _>(token, move |tx| articles::update(tx, id, &change, |_| Ok(())).map(Arc::unwrap_or_clone))
+                    .await?
             }
             Take(text, step, comment) => {
                 let comment = (!comment.is_empty()).then(|| parsed(Comment::parse(comment))).transpose()?;

@@ -1,5 +1,7 @@
 //! Articles and their workflow.
 
+use std::sync::Arc;
+
 use actix_web::http::header;
 use actix_web::{HttpRequest, HttpResponse, delete, get, patch, post};
 use serde::Deserialize;
@@ -175,7 +177,7 @@ pub async fn update_article(
     let mut caller = auth.caller_now();
     let article = auth.state.office.edit_article(&mut caller, id, change, move |version| expected.check(version)).await?;
     let version = article.version;
-    Ok(versioned(&shown(&auth.caller.ctx, article)?, version))
+    Ok(versioned(&shown(&auth.caller.ctx, Arc::unwrap_or_clone(article))?, version))
 }
 
 /// Delete a draft
