@@ -54,7 +54,7 @@ struct Progress {
     /// The article's version as it was left: whoever finds another begins anew.
     version: i64,
     /// What is looked at next is older than this.
-    before: Option<Seq>,
+    before: Option<i64>,
     seen: usize,
     done: Vec<Undone>,
     is_at_end: bool,
@@ -201,7 +201,7 @@ impl Progress {
     fn next_entry(&mut self, conn: &mut Conn, id: ArticleId, first: Seq) -> Result<Option<Entry>> {
         let found = if self.seen < MOST { entries::of_article_before(conn, id, first, self.before)? } else { None };
         match &found {
-            Some(entry) => (self.before, self.seen) = (Some(Seq(entry.seq)), self.seen + 1),
+            Some(entry) => (self.before, self.seen) = (entry.written.resource.version, self.seen + 1),
             None => self.is_at_end = true,
         }
         Ok(found)

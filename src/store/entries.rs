@@ -89,6 +89,62 @@ const CLOCK_SKEW: Duration = Duration::minutes(5);
 
 /// One page of the entries that `filter` lets through, newest first.
 pub fn list(conn: &mut Conn, filter: &HistoryFilter, page: &PageRequest<Seq>) -> Result<Page<Entry>> {
+    let span = Span::of(conn, filter, page)?;
+    // Which first, and how long they are; then what is in them.
+    let keys = match (&*conn, &filter.resource_id) {
+        (Conn::Sqlite(_), Some(id)) => {
+            let below = span.before.map_or(Ok(i64::MAX), |seq| versions_before(conn, id, seq).map(|below| below + 1))?;
+            let from = span.from.map_or(Ok(1), |seq| versions_before(conn, id, seq).map(|below| below + 1))?;
+            let mut keys = find_places(conn, filter, &span, Some(Run::Versions { from, below }), page)?;
+            keys.extend(find_places(conn, filter, &span, Some(Run::NoVersions), page)?);
+            keys.sort_unstable_by_key(|(seq, _)| std::cmp::Reverse(*seq));
+            keys.truncate(usize::try_from(page.limit.rows()).map_err(Error::internal)?);
+            keys
+        }
+        _ => find_places(conn, filter, &span, None, page)?,
+    };
+    let (chosen, has_more) = page.limit.fit(keys);
+    let rows: Vec<Row> = entries::table.filter(entries::seq.eq_any(chosen)).order(entries::seq.desc()).load(conn).or_domain()?;
+    let mut items = rows.into_iter().map(Row::into_entry).collect::<Result<Vec<_>>>()?;
+    fill_counts(conn, &mut items)?;
+    Ok(Page::from_chosen(items, has_more, |entry| Seq(entry.seq)))
+}
+
+/// Which places a page can be at. A span of time becomes one of places, so that every index that ends in `seq` finds it at once, however long the history is.
+struct Span {
+    from: Option<i64>,
+    before: Option<i64>,
+}
+
+impl Span {
+    fn of(conn: &mut Conn, filter: &HistoryFilter, page: &PageRequest<Seq>) -> Result<Self> {
+        let from = match filter.from {
+            Some(from) => place_of_last_before(conn, from.naive_utc() - CLOCK_SKEW)?,
+            None => None,
+        };
+        let mut before = page.after.map(|after| after.0);
+        if let Some(to) = filter.to {
+            let later = to.naive_utc() + CLOCK_SKEW;
+            // SQLite compares times as texts, which five digits of a year would upset.
+            if chrono::Datelike::year(&later) <= 9999
+                && let Some(last) = place_of_first_after(conn, later)?
+            {
+                before = Some(before.map_or(last + 1, |before| before.min(last + 1)));
+            }
+        }
+        Ok(Self { from, before })
+    }
+}
+
+/// On SQLite, the two rows in which the entries of one thing are, both as the index of the UNIQUE constraint has them: those that carry a version, which rise with their
+/// places, and those that carry none, by their places.
+enum Run {
+    Versions { from: i64, below: i64 },
+    NoVersions,
+}
+
+/// The places of a page's entries, newest first, and how long the entries are.
+fn find_places(conn: &mut Conn, filter: &HistoryFilter, span: &Span, run: Option<Run>, page: &PageRequest<Seq>) -> Result<Vec<(i64, i32)>> {
     let mut query = entries::table.into_boxed();
     // One index finds the page, and the rest is looked at row by row. SQLite, which knows nothing of the values, would take the one of all articles rather than the
     // one of this article; so the first of these that is asked for is found by its index, and the others are kept from it by a text that adds nothing.
@@ -111,40 +167,41 @@ pub fn list(conn: &mut Conn, filter: &HistoryFilter, page: &PageRequest<Seq>) ->
         Some(false) => query = query.filter(entries::actor_id.is_null()),
         None => {}
     }
-    // A span of time becomes a span of places first, so that every index that ends in `seq` finds it at once, however long the history is.
     if let Some(from) = filter.from {
-        let from = from.naive_utc();
-        query = query.filter(entries::occurred_at.ge(from));
-        if let Some(first) = place_of_last_before(conn, from - CLOCK_SKEW)? {
-            query = query.filter(entries::seq.ge(first));
-        }
+        query = query.filter(entries::occurred_at.ge(from.naive_utc()));
     }
     if let Some(to) = filter.to {
-        let to = to.naive_utc();
-        query = query.filter(entries::occurred_at.lt(to));
-        let later = to + CLOCK_SKEW;
-        // SQLite compares times as texts, which five digits of a year would upset.
-        if chrono::Datelike::year(&later) <= 9999
-            && let Some(last) = place_of_first_after(conn, later)?
-        {
-            query = query.filter(entries::seq.le(last));
+        query = query.filter(entries::occurred_at.lt(to.naive_utc()));
+    }
+    if let Some(Run::Versions { from, below }) = run {
+        query = query.filter(entries::resource_version.ge(from)).filter(entries::resource_version.lt(below));
+        query = query.order(entries::resource_version.desc());
+    } else {
+        if run.is_some() {
+            query = query.filter(entries::resource_version.is_null());
         }
+        if let Some(from) = span.from {
+            query = query.filter(entries::seq.ge(from));
+        }
+        if let Some(before) = span.before {
+            query = query.filter(entries::seq.lt(before));
+        }
+        query = query.order(entries::seq.desc());
     }
-    if let Some(after) = page.after {
-        query = query.filter(entries::seq.lt(after.0));
+    query.select((entries::seq, octet_length(entries::changes))).limit(page.limit.rows()).load(conn).or_domain()
+}
+
+/// How many versions of a thing have their entry before this place. They are found by halves, because they rise with their places, without a gap.
+fn versions_before(conn: &mut Conn, id: &str, seq: i64) -> Result<i64> {
+    let newest = entries::table.filter(entries::resource_id.eq(id)).select(diesel::dsl::max(entries::resource_version));
+    let (mut least, mut most) = (0, newest.first::<Option<i64>>(conn).or_domain()?.unwrap_or_default());
+    while least < most {
+        let middle = least + (most - least + 1) / 2;
+        let of_it = entries::table.filter(entries::resource_id.eq(id)).filter(entries::resource_version.eq(middle));
+        let place: i64 = of_it.select(entries::seq).first(conn).or_domain()?;
+        if place < seq { least = middle } else { most = middle - 1 }
     }
-    // Which first, and how long they are; then what is in them.
-    let keys: Vec<(i64, i32)> = query
-        .select((entries::seq, octet_length(entries::changes)))
-        .order(entries::seq.desc())
-        .limit(page.limit.rows())
-        .load(conn)
-        .or_domain()?;
-    let (chosen, has_more) = page.limit.fit(keys);
-    let rows: Vec<Row> = entries::table.filter(entries::seq.eq_any(chosen)).order(entries::seq.desc()).load(conn).or_domain()?;
-    let mut items = rows.into_iter().map(Row::into_entry).collect::<Result<Vec<_>>>()?;
-    fill_counts(conn, &mut items)?;
-    Ok(Page::from_chosen(items, has_more, |entry| Seq(entry.seq)))
+    Ok(least)
 }
 
 fn place_of_last_before(conn: &mut Conn, time: NaiveDateTime) -> Result<Option<i64>> {
@@ -201,17 +258,16 @@ pub fn articles_changed_under(conn: &mut Conn, impersonation: SessionId) -> Resu
     articles.collect()
 }
 
-/// The newest of an article's entries that is older than `before`, if it is none before `first`. One at a time: each may hold two long texts.
-pub fn of_article_before(conn: &mut Conn, id: ArticleId, first: Seq, before: Option<Seq>) -> Result<Option<Entry>> {
+/// The newest of an article's entries of a version below `before`, if it is none before `first`. One at a time: each may hold two long texts.
+pub fn of_article_before(conn: &mut Conn, id: ArticleId, first: Seq, before: Option<i64>) -> Result<Option<Entry>> {
     let row: Option<Row> = entries::table
         .filter(entries::resource_id.eq(id.to_string()))
-        .filter(entries::seq.ge(first.0))
-        .filter(entries::seq.lt(before.map_or(i64::MAX, |before| before.0)))
-        .order(entries::seq.desc())
+        .filter(entries::resource_version.lt(before.unwrap_or(i64::MAX)))
+        .order(entries::resource_version.desc())
         .first(conn)
         .optional()
         .or_domain()?;
-    row.map(Row::into_entry).transpose()
+    row.filter(|row| row.seq >= first.0).map(Row::into_entry).transpose()
 }
 
 /// The version that an article's newest entry tells of; 0 where there is none.
@@ -223,14 +279,8 @@ pub fn version_of(conn: &mut Conn, id: ArticleId) -> Result<i64> {
 
 /// The id of whoever wrote an article that was deleted, as the entry of its last deletion has it.
 pub fn author_of_deleted(conn: &mut Conn, id: ArticleId) -> Result<Option<String>> {
-    let row: Option<Row> = entries::table
-        .filter(entries::resource_id.eq(id.to_string()))
-        .filter(entries::action.eq(EntryAction::ArticleDeleted.as_str()))
-        .order(entries::seq.desc())
-        .first(conn)
-        .optional()
-        .or_domain()?;
-    let entry = row.map(Row::into_entry).transpose()?;
+    // It is the newest.
+    let entry = of_article_before(conn, id, Seq(0), None)?.filter(|entry| entry.written.action == EntryAction::ArticleDeleted);
     Ok(entry.and_then(|entry| entry.written.changes.0.get("author_id")?.from.as_str().map(str::to_owned)))
 }
 
@@ -248,9 +298,12 @@ pub fn article_created_at(conn: &mut Conn, id: ArticleId) -> Result<Option<Time>
 
 /// Whether the history knows this article: a user's or a session's id is none, whoever asks for it as one.
 pub fn knows_article(conn: &mut Conn, id: ArticleId) -> Result<bool> {
-    let of_it =
-        entries::table.filter(entries::resource_id.eq(id.to_string())).filter(entries::resource_type.eq(ResourceType::Article.as_str()));
-    diesel::select(diesel::dsl::exists(of_it)).get_result(conn).or_domain()
+    let begun = entries::table
+        .filter(entries::resource_id.eq(id.to_string()))
+        .filter(entries::resource_version.eq(1))
+        .select(entries::resource_type);
+    let begun: Option<String> = begun.first(conn).optional().or_domain()?;
+    Ok(begun.as_deref() == Some(ResourceType::Article.as_str()))
 }
 
 #[derive(Queryable)]
@@ -331,8 +384,22 @@ mod tests {
         detail: String,
     }
 
-    /// How SQLite finds the places of a page, by the very statement that is sent.
-    fn plan(conn: &mut Conn, filter: &HistoryFilter) -> String {
+    fn database() -> (tempfile::TempDir, Conn) {
+        let directory = tempfile::tempdir().unwrap();
+        let url = format!("sqlite://{}", directory.path().join("actas.db").display());
+        let db = Db::open(&Options { url, pool_size: 1, patience: Duration::from_secs(10), is_pooled: false }).unwrap();
+        migrate::run(&db).unwrap();
+        let conn = db.dedicated().unwrap();
+        (directory, conn)
+    }
+
+    fn explain(conn: &mut Conn, sql: &str) -> String {
+        let steps: Vec<Step> = diesel::sql_query(format!("EXPLAIN QUERY PLAN {sql}")).load(conn).unwrap();
+        steps.into_iter().map(|step| step.detail + "\n").collect()
+    }
+
+    /// How SQLite finds the places of a page, by the very statements that are sent.
+    fn plan(conn: &mut Conn, filter: &HistoryFilter, after: Option<Seq>) -> String {
         let sent = std::sync::Arc::new(Mutex::new(Vec::new()));
         let noted = std::sync::Arc::clone(&sent);
         conn.set_instrumentation(move |event: InstrumentationEvent<'_>| {
@@ -340,20 +407,17 @@ mod tests {
                 noted.lock().unwrap_or_else(PoisonError::into_inner).push(query.to_string());
             }
         });
-        list(conn, filter, &PageRequest { limit: Limit::DEFAULT, after: None }).unwrap();
-        let first = sent.lock().unwrap().remove(0);
-        let sql = first.split("-- binds").next().unwrap();
-        let steps: Vec<Step> = diesel::sql_query(format!("EXPLAIN QUERY PLAN {sql}")).load(conn).unwrap();
-        steps.into_iter().map(|step| step.detail + "\n").collect()
+        list(conn, filter, &PageRequest { limit: Limit::DEFAULT, after }).unwrap();
+        conn.set_instrumentation(|_: InstrumentationEvent<'_>| {});
+        let sent = std::mem::take(&mut *sent.lock().unwrap());
+        // The last one reads what was found.
+        let (_, looking) = sent.split_last().unwrap();
+        looking.iter().map(|sql| explain(conn, sql.split("-- binds").next().unwrap())).collect()
     }
 
     #[test]
     fn on_sqlite_the_narrowest_condition_finds_the_page() {
-        let directory = tempfile::tempdir().unwrap();
-        let url = format!("sqlite://{}", directory.path().join("actas.db").display());
-        let db = Db::open(&Options { url, pool_size: 1, patience: Duration::from_secs(10), is_pooled: false }).unwrap();
-        migrate::run(&db).unwrap();
-        let mut conn = db.dedicated().unwrap();
+        let (_directory, mut conn) = database();
         let now = Time::from_timestamp(1_800_000_000, 0).unwrap();
         let (user, session) = (Some(UserId::new(now)), Some(SessionId::new(now)));
         let of_articles = HistoryFilter {
@@ -361,15 +425,107 @@ mod tests {
             action: Some(EntryAction::ArticleUpdated),
             ..HistoryFilter::default()
         };
+        let of_one = HistoryFilter { resource_id: Some("an article".to_owned()), actor: user, ..of_articles.clone() };
         for (filter, index) in [
-            (HistoryFilter { resource_id: Some("an article".to_owned()), actor: user, ..of_articles.clone() }, "entries_by_resource"),
-            (HistoryFilter { impersonation: session, actor: user, ..of_articles.clone() }, "entries_by_impersonation"),
-            (HistoryFilter { actor: user, subject: user, ..of_articles.clone() }, "entries_by_actor"),
-            (HistoryFilter { subject: user, ..of_articles.clone() }, "entries_by_subject"),
-            (of_articles, "entries_by_action"),
+            (of_one.clone(), "sqlite_autoindex_entries_2 (resource_id=? AND resource_version"),
+            (HistoryFilter { from: Some(now), to: Some(now), ..of_one }, "sqlite_autoindex_entries_2 (resource_id=? AND resource_version"),
+            (HistoryFilter { impersonation: session, actor: user, ..of_articles.clone() }, "entries_by_impersonation ("),
+            (HistoryFilter { actor: user, subject: user, ..of_articles.clone() }, "entries_by_actor ("),
+            (HistoryFilter { subject: user, ..of_articles.clone() }, "entries_by_subject ("),
+            (of_articles, "entries_by_action ("),
         ] {
-            let plan = plan(&mut conn, &filter);
-            assert!(plan.contains(&format!("USING INDEX {index} (")), "{index}: {plan}");
+            for after in [None, Some(Seq(1000))] {
+                let plan = plan(&mut conn, &filter, after);
+                let is_found = |step: &&str| step.contains(index) || step.contains("entries_by_time (");
+                assert!(plan.contains(index), "{index}: {plan}");
+                // But for the newest version of one thing, which is the end of the same index.
+                assert!(
+                    plan.lines().filter(|step| !step.contains("sqlite_autoindex_entries_2 (resource_id=?)")).all(|step| is_found(&step)),
+                    "{index}: {plan}"
+                );
+            }
+        }
+    }
+
+    /// Where a history is long, there are many of each kind and of each action.
+    #[test]
+    fn what_triggers_look_for_is_found_by_what_it_is_about() {
+        let (_directory, mut conn) = database();
+        let triggers: Vec<Step> =
+            diesel::sql_query("SELECT sql AS detail FROM sqlite_schema WHERE type = 'trigger'").load(&mut conn).unwrap();
+        let mut count = 0;
+        for trigger in &triggers {
+            let lines = trigger.detail.lines().map(str::trim).filter(|line| !line.starts_with("--"));
+            let text = lines.collect::<Vec<_>>().join(" ").replace("( SELECT", "(SELECT");
+            let about = text.match_indices("(SELECT ").filter_map(|(start, _)| {
+                let rest = &text[start + 1..];
+                let mut depth = 0;
+                let end = rest.find(|c| {
+                    depth += i32::from(c == '(') - i32::from(c == ')');
+                    depth < 0
+                });
+                Some(&rest[..end?]).filter(|select| select.contains(" FROM entries "))
+            });
+            for select in about {
+                // What it has of its own row is bound.
+                let bound = |word: &str| match word.strip_prefix("NEW.").or_else(|| word.strip_prefix("OLD.")) {
+                    Some(column) => format!("?{}", column.trim_start_matches(|c: char| c.is_alphanumeric() || c == '_')),
+                    None => word.to_owned(),
+                };
+                let select = select.split(' ').map(bound).collect::<Vec<_>>().join(" ");
+                let plan = explain(&mut conn, &select);
+                let is_narrow = ["autoindex_entries_1 (id=?", "autoindex_entries_2 (resource_id=?", "PRIMARY KEY (rowid"];
+                assert!(is_narrow.iter().any(|index| plan.contains(index)), "{select}: {plan}");
+                count += 1;
+            }
+        }
+        assert!(count >= 20, "{count} were found");
+    }
+
+    #[test]
+    fn on_sqlite_the_entries_of_one_thing_are_in_their_order_whether_they_carry_a_version_or_not() {
+        use diesel::connection::SimpleConnection as _;
+
+        let (_directory, mut conn) = database();
+        let mut version = 0;
+        for place in 1..=12 {
+            // Of two things, in turns; of every third entry no version.
+            let id = if place % 2 == 0 { "ann" } else { "ada" };
+            let carried = if id == "ann" && place % 3 != 0 {
+                version += 1;
+                version.to_string()
+            } else {
+                "NULL".to_owned()
+            };
+            let row = format!(
+                "INSERT INTO entries (id, occurred_at, origin, action, resource_type, resource_id, resource_version, note, changes) VALUES
+                    ('019aa0f0-0000-7000-8000-0000000000{place:02}', '2026-11-23 {place:02}:00:00', 'cli', 'user.updated', 'user', '{id}', {carried}, '-', '{{}}')"
+            );
+            conn.batch_execute(&row).unwrap();
+        }
+        let hour = |hour: u32| Some(format!("2026-11-23T{hour:02}:00:00Z").parse::<Time>().unwrap());
+        let all = HistoryFilter { resource_id: Some("ann".to_owned()), ..HistoryFilter::default() };
+        for (filter, expected) in [
+            (all.clone(), vec![12, 10, 8, 6, 4, 2]),
+            (HistoryFilter { from: hour(4), ..all.clone() }, vec![12, 10, 8, 6, 4]),
+            (HistoryFilter { to: hour(10), ..all.clone() }, vec![8, 6, 4, 2]),
+            (HistoryFilter { from: hour(3), to: hour(9), ..all.clone() }, vec![8, 6, 4]),
+            (HistoryFilter { action: Some(EntryAction::UserCreated), ..all.clone() }, vec![]),
+            (HistoryFilter { resource_id: Some("nobody".to_owned()), ..all }, vec![]),
+        ] {
+            for limit in [1, 2, 3, 50] {
+                let (mut seen, mut after) = (Vec::new(), None);
+                loop {
+                    let page = list(&mut conn, &filter, &PageRequest { limit: Limit::new(limit).unwrap(), after }).unwrap();
+                    seen.extend(page.items.iter().map(|entry| entry.seq));
+                    assert!(page.items.len() <= limit as usize);
+                    after = page.items.last().map(|entry| Seq(entry.seq));
+                    if page.next_cursor.is_none() {
+                        break;
+                    }
+                }
+                assert_eq!(seen, expected, "{filter:?}, {limit} a page");
+            }
         }
     }
 }

@@ -609,7 +609,7 @@ const LISTINGS: [(&str, &str, &str, &str, &str); 20] = [
     ("/v1/history?impersonated=false", "entries", "actor_id IS NULL", "", "seq"),
     ("/v1/history?impersonation={user}", "entries", "impersonation_id = '{user}'", "entries_by_impersonation", "seq"),
     ("/v1/history?resource_type=user", "entries", "resource_type = 'user'", "entries_by_resource_type", "seq"),
-    ("/v1/history?resource_id={user}", "entries", "resource_id = '{user}'", "entries_by_resource", "seq"),
+    ("/v1/history?resource_id={user}", "entries", "resource_id = '{user}' AND resource_version IS NULL", "entries_by_resource", "seq"),
     ("/v1/history?action=user.created", "entries", "action = 'user.created'", "entries_by_action", "seq"),
     ("/v1/history?from=2026-01-01T00:00:00Z", "entries", "occurred_at >= '2026-01-01' AND seq >= 1", "", "seq"),
     ("/v1/users", "users", "", "users_pkey", "id"),
