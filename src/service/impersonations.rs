@@ -71,6 +71,7 @@ impl Office {
         self.grant(started, &kid, caller.ctx.now, expires_at, None).await
     }
 
+    /// Starts in a transaction of its own: what was decided, if that stands; or what is decided there.
     async fn start_by_itself(
         &self,
         caller: &Caller,
