@@ -487,6 +487,26 @@ mod tests {
     }
 
     #[test]
+    fn who_comes_meanwhile_shares_a_slow_flush_up_to_a_bound() {
+        let (_directory, db) = database();
+        let mut conn = db.dedicated().unwrap();
+        let job = || -> Box<dyn Job> {
+            let (reply, _) = oneshot::channel();
+            Box::new(Task { work: |_: &mut Conn| Ok(()), outcome: None, call: Arc::new(AtomicU8::new(WAITING)), reply })
+        };
+        let (queue, jobs) = channel();
+        (0..MOST_AT_ONCE + 5).for_each(|_| queue.send(job()).unwrap());
+        for (more, expected) in [(None, 2), (Some(&jobs), MOST_AT_ONCE)] {
+            let mut done = Vec::new();
+            conn.begin().unwrap();
+            let ended = run_together(&mut conn, &mut VecDeque::from([job(), job()]), more, &mut done);
+            assert!(matches!(ended, Ok(Ended::Done)) && conn.roll_back());
+            assert_eq!(done.len(), expected);
+        }
+        assert_eq!(jobs.try_iter().count(), 7, "wait for the next commit");
+    }
+
+    #[test]
     fn what_waits_at_the_same_moment_shares_a_transaction() {
         let (_directory, db) = database();
         run(async {
