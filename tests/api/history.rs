@@ -24,6 +24,7 @@ api_tests! {
     each_filter_finds_what_it_says_alone_and_with_others,
     a_span_of_time_begins_with_its_first_instant_and_ends_before_its_last,
     a_page_never_shifts_because_entries_were_added,
+    what_changes_an_account_and_what_does_not_are_one_history_in_its_order,
     every_listing_is_answered_from_an_index_without_sorting,
 }
 
@@ -597,6 +598,42 @@ fn a_page_never_shifts_because_entries_were_added(office: &Office) {
     for cursor in ["aDow", "aDotMQ", "aDoxMjM0NTY3ODkwMTIzNDU2Nzg5MA", "dTox", "%00"] {
         let answer = admin.get(&format!("/v1/history?cursor={cursor}"));
         assert!([400, 422].contains(&answer.status), "{answer}");
+    }
+}
+
+/// Of an account some entries carry a version, and some none.
+fn what_changes_an_account_and_what_does_not_are_one_history_in_its_order(office: &Office) {
+    let (admin, editor) = (office.administrator(), office.editor());
+    let path = format!("/v1/users/{}", editor.id);
+    for number in 0..3 {
+        office.advance(60);
+        admin.patch(&path, json!({ "display_name": format!("Name {number}") })).expect(200);
+        office.advance(60);
+        admin.post_empty(&format!("{path}/setup-token")).expect(201);
+    }
+    let mut all = admin.all_items("/v1/history");
+    all.retain(|entry| entry["resource"]["id"] == editor.id.as_str());
+    let versions: Vec<Option<i64>> = all.iter().map(|entry| entry["resource"]["version"].as_i64()).collect();
+    assert!(versions.starts_with(&[None, Some(4), None, Some(3), None, Some(2)]), "{versions:?}");
+    let of_it = format!("/v1/history?resource_id={}", editor.id);
+    for (from, to) in [(1, 0), (4, 1), (5, 2)] {
+        let at = |place: usize| all[place]["occurred_at"].as_str().unwrap();
+        let span = format!("{of_it}&limit=2&from={}&to={}", at(from), at(to));
+        assert_eq!(admin.all_items(&span), all[to + 1..=from], "{span}");
+    }
+    for limit in 1..=4 {
+        let (mut seen, mut query) = (Vec::new(), format!("{of_it}&limit={limit}"));
+        loop {
+            let page = admin.get(&query).expect(200);
+            seen.extend_from_slice(page.items());
+            let Some(cursor) = page.value("next_cursor").as_str() else { break };
+            query = format!("{of_it}&limit={limit}&cursor={cursor}");
+            // What is written meanwhile is newer than every page that is still to come.
+            admin.patch(&path, json!({ "display_name": format!("Between pages, {}", seen.len()) })).expect(200);
+            admin.post_empty(&format!("{path}/setup-token")).expect(201);
+        }
+        assert_eq!(seen, all, "{limit} a page");
+        all = admin.all_items(&of_it);
     }
 }
 
