@@ -50,22 +50,22 @@ impl Conn {
     }
 
     pub(super) fn commit(&mut self) -> Result<()> {
-        match self {
-            Self::Sqlite(conn) => AnsiTransactionManager::commit_transaction(conn).or_domain(),
-            Self::Postgres(conn) => AnsiTransactionManager::commit_transaction(conn).or_domain(),
-        }
+        self.end_well().or_domain()
     }
 
     /// As [`commit`](Self::commit), and whether it was taken: `false` where a row refers to one that isn't there, and the transaction is still to be rolled back. (SQLite's
     /// foreign keys of sessions are deferred.)
     pub(super) fn commit_unless_refused(&mut self) -> Result<bool> {
-        let committed = match self {
-            Self::Sqlite(conn) => AnsiTransactionManager::commit_transaction(conn),
-            Self::Postgres(conn) => AnsiTransactionManager::commit_transaction(conn),
-        };
-        match committed {
+        match self.end_well() {
             Err(DieselError::DatabaseError(DatabaseErrorKind::ForeignKeyViolation, _)) => Ok(false),
             committed => committed.or_domain().map(|()| true),
+        }
+    }
+
+    fn end_well(&mut self) -> diesel::QueryResult<()> {
+        match self {
+            Self::Sqlite(conn) => AnsiTransactionManager::commit_transaction(conn),
+            Self::Postgres(conn) => AnsiTransactionManager::commit_transaction(conn),
         }
     }
 

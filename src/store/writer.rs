@@ -79,7 +79,7 @@ impl Writer {
             conn: None,
             waiting: VecDeque::new(),
             pace: Pace::default(),
-            took: Default::default(),
+            took: None,
             state: Arc::clone(&state),
         };
         let thread = thread::Builder::new().name("actas-writer".to_owned()).spawn(move || working.run(&jobs)).map_err(Error::internal)?;
@@ -190,8 +190,8 @@ struct Working {
     /// What came out of the queue and was not begun with.
     waiting: VecDeque<Box<dyn Job>>,
     pace: Pace,
-    /// How long the last transaction worked, and committed.
-    took: (Duration, Duration),
+    /// How long the last transaction worked, and committed; nothing where it wasn't, or where each had one of its own after all.
+    took: Option<(Duration, Duration)>,
     state: Arc<State>,
 }
 
@@ -218,7 +218,9 @@ impl Working {
             let together = self.waiting.drain(..share(self.waiting.len(), answered, self.pace.is_flush_slow())).collect();
             self.state.is_busy.store(true, Ordering::Relaxed);
             answered = self.commit_together(together, jobs);
-            self.pace.note(self.took.0, self.took.1, answered, crowd.max(answered));
+            if let Some((work, commit)) = self.took.take() {
+                self.pace.note(work, commit, answered, crowd.max(answered));
+            }
             self.state.is_busy.store(false, Ordering::Relaxed);
         }
     }
@@ -267,6 +269,8 @@ impl Working {
             Ok(Ended::Undone) => {
                 tracing::debug!(writes = count, "writes that shared a transaction are done one by one");
                 done.into_iter().for_each(|job| self.commit_alone(job));
+                // Nothing of what one took follows for the next crowd.
+                self.took = None;
                 together.into_iter().rev().for_each(|job| self.waiting.push_front(job));
             }
             committed => {
@@ -326,7 +330,7 @@ impl Working {
         if ended.is_err() || !is_over {
             self.disconnect();
         }
-        self.took = took;
+        self.took = is_committed.then_some(took);
         ended
     }
 }
