@@ -8,7 +8,7 @@ use chrono::Utc;
 use diesel::connection::SimpleConnection as _;
 use diesel::prelude::*;
 
-use crate::office::migrate;
+use crate::office::{PEOPLE, migrate};
 use crate::postgres::{Database, Place};
 use crate::seed;
 
@@ -45,11 +45,11 @@ diesel::table! {
     }
 }
 
-/// A database with Actas's tables, and one article in it.
+/// A database with Actas's tables, and as many articles in it as clients change at most: each of another author, under another impersonation.
 pub struct Commits {
     conn: SqliteConnection,
     _database: Database,
-    version: i64,
+    versions: [i64; PEOPLE],
 }
 
 impl Commits {
@@ -63,23 +63,29 @@ impl Commits {
         )
         .unwrap();
         conn.batch_execute(&seed::people(&seed::Dialect::Sqlite, Utc::now())).unwrap();
-        Self { conn, _database: database, version: 1 }
+        for number in 0..PEOPLE {
+            conn.batch_execute(&seed::article(&seed::Dialect::Sqlite, &id(ARTICLE, number), Utc::now())).unwrap();
+        }
+        Self { conn, _database: database, versions: [1; PEOPLE] }
     }
 
-    /// How many durable mutations a second there are.
-    pub fn rate(&mut self, seconds: u64) -> f64 {
+    /// How many durable mutations a second there are, of as many articles as there are clients: in turns, as the server changes them.
+    pub fn rate(&mut self, clients: usize, seconds: u64) -> f64 {
         let (began, mut done) = (Instant::now(), 0);
-        while began.elapsed().as_secs() < seconds {
-            self.change();
+        for number in (0..clients).cycle() {
+            if began.elapsed().as_secs() >= seconds {
+                break;
+            }
+            self.change(number);
             done += 1;
         }
         f64::from(done) / began.elapsed().as_secs_f64()
     }
 
-    fn change(&mut self) {
+    fn change(&mut self, number: usize) {
         let now: Time = Utc::now();
-        let (before, after) = (self.version, self.version + 1);
-        let (subject, actor) = (seed::person(0), seed::person(seed::SUBJECTS));
+        let (before, after) = (self.versions[number], self.versions[number] + 1);
+        let (article, subject, actor) = (id(ARTICLE, number), id(SUBJECT, number), seed::actor());
         let changes = format!(r#"{{"title":{{"from":"On tides {before}","to":"On tides {after}"}}}}"#);
         self.conn
             .immediate_transaction(|conn| {
@@ -90,7 +96,7 @@ impl Commits {
                         entries::origin.eq("api"),
                         entries::action.eq("article.updated"),
                         entries::resource_type.eq("article"),
-                        entries::resource_id.eq(seed::ARTICLE),
+                        entries::resource_id.eq(&article),
                         entries::resource_version.eq(after),
                         entries::subject_id.eq(subject),
                         entries::subject_email.eq("author.0@example.org"),
@@ -98,13 +104,13 @@ impl Commits {
                         entries::actor_id.eq(actor),
                         entries::actor_email.eq("ada@example.org"),
                         entries::actor_name.eq("Somebody"),
-                        entries::impersonation_id.eq(seed::ARTICLE),
+                        entries::impersonation_id.eq(id(IMPERSONATION, number)),
                         entries::note.eq("Somebody acting as Somebody"),
                         entries::changes.eq(changes),
                         entries::request_id.eq(seed::ARTICLE),
                     ))
                     .execute(conn)?;
-                diesel::update(articles::table.find(seed::ARTICLE).filter(articles::version.eq(before)))
+                diesel::update(articles::table.find(&article).filter(articles::version.eq(before)))
                     .set((
                         articles::title.eq(format!("On tides {after}")),
                         articles::search.eq(format!("on tides {after}")),
@@ -114,6 +120,15 @@ impl Commits {
                     .execute(conn)
             })
             .unwrap();
-        self.version = after;
+        self.versions[number] = after;
     }
+}
+
+const ARTICLE: char = 'a';
+const SUBJECT: char = 'b';
+const IMPERSONATION: char = 'c';
+
+/// The id of the thing of this kind that has this number.
+fn id(kind: char, number: usize) -> String {
+    format!("00000000-0000-7000-{kind}000-{number:012x}")
 }

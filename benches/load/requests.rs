@@ -68,7 +68,9 @@ fn change(report: &Report, place: Place<'_>, office: &Office, name: &str) {
             (Place::Postgres(postgres), _) => {
                 ("pgbench, its transaction", Box::new(move |seconds| postgres.pgbench(office, CHANGE_ARTICLE, clients, seconds)))
             }
-            (Place::Sqlite, commits) => ("one durable commit per mutation", Box::new(|seconds| commits.as_mut().unwrap().rate(seconds))),
+            (Place::Sqlite, commits) => {
+                ("one durable commit per mutation", Box::new(move |seconds| commits.as_mut().unwrap().rate(clients, seconds)))
+            }
         };
         report.compare(name, clients, |seconds| load(&office.url, clients, &calls, seconds), vec![beside]);
         assert!(version() > before, "nothing was changed");

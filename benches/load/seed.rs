@@ -81,30 +81,37 @@ impl Dialect {
 
 /// The people, and the article that lives.
 pub fn people(dialect: &Dialect, began: Time) -> String {
-    let began = dialect.time(&began.timestamp().to_string());
+    let time = dialect.time(&began.timestamp().to_string());
     let mut statements = String::new();
-    let entry = |id: &str, action: &str, r#type: &str| {
-        format!(
-            "INSERT INTO entries (id, occurred_at, origin, action, resource_type, resource_id, resource_version, note, changes)
-             VALUES ('{id}', {began}, 'cli', '{action}', '{type}', '{id}', 1, 'a benchmark', '{{}}');"
-        )
-    };
     for number in 0..SUBJECTS + ACTORS {
         let (id, email) = (person(number), format!("seeded.{number}@example.org"));
         let role = if number < SUBJECTS { "author" } else { "administrator" };
-        statements += &entry(&id, "user.created", "user");
+        statements += &first_entry(&id, "user.created", "user", &time);
         statements += &format!(
             "INSERT INTO users (id, email, email_key, display_name, search, role, status, version, created_at, updated_at)
-             VALUES ('{id}', '{email}', '{email}', 'Somebody', 'somebody', '{role}', 'active', 1, {began}, {began});"
+             VALUES ('{id}', '{email}', '{email}', 'Somebody', 'somebody', '{role}', 'active', 1, {time}, {time});"
         );
     }
-    statements += &entry(ARTICLE, "article.created", "article");
-    statements
-        + &format!(
-            "INSERT INTO articles (id, title, abstract, body, search, status, author_id, version, created_at, updated_at)
-             VALUES ('{ARTICLE}', 'On tides', 'Why the sea moves.', 'It just does.', 'on tides', 'draft', '{}', 1, {began}, {began});",
-            person(0)
-        )
+    statements + &article(dialect, ARTICLE, began)
+}
+
+/// An article of the first of the people.
+pub fn article(dialect: &Dialect, id: &str, began: Time) -> String {
+    let time = dialect.time(&began.timestamp().to_string());
+    let entry = first_entry(id, "article.created", "article", &time);
+    format!(
+        "{entry}
+         INSERT INTO articles (id, title, abstract, body, search, status, author_id, version, created_at, updated_at)
+         VALUES ('{id}', 'On tides', 'Why the sea moves.', 'It just does.', 'on tides', 'draft', '{}', 1, {time}, {time});",
+        person(0)
+    )
+}
+
+fn first_entry(id: &str, action: &str, r#type: &str, time: &str) -> String {
+    format!(
+        "INSERT INTO entries (id, occurred_at, origin, action, resource_type, resource_id, resource_version, note, changes)
+         VALUES ('{id}', {time}, 'cli', '{action}', '{type}', '{id}', 1, 'a benchmark', '{{}}');"
+    )
 }
 
 /// The entries with the numbers `from` to before `to`, of `all`, a second apart and the last of them now.
