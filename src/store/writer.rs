@@ -393,7 +393,7 @@ mod tests {
 
     use super::*;
     use crate::domain::error::Code;
-    use crate::store::{Db, Options};
+    use crate::store::{Backend, Db, Options};
 
     const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -508,6 +508,33 @@ mod tests {
             assert_eq!(done.len(), expected);
         }
         assert_eq!(jobs.try_iter().count(), 7, "wait for the next commit");
+    }
+
+    #[test]
+    fn how_long_a_commit_took_is_known_where_it_was_shared() {
+        fn job(work: impl Fn(&mut Conn) -> Result<()> + Send + 'static) -> Box<dyn Job> {
+            let (reply, _) = oneshot::channel();
+            Box::new(Task { work, outcome: None, call: Arc::new(AtomicU8::new(WAITING)), reply })
+        }
+        let (directory, _db) = database();
+        let url = directory.path().join("actas.db").display().to_string();
+        let manager = Manager { url, backend: Backend::Sqlite, query_only: false, is_pooled: false, lock_timeout: PATIENCE };
+        let (pace, state) = (Pace::default(), Arc::default());
+        let mut working = Working { manager, presence: None, conn: None, waiting: VecDeque::new(), pace, took: None, state };
+        let (_queue, jobs) = channel();
+
+        let good = [job(|conn| add(conn, "one")), job(|conn| add(conn, "two"))];
+        assert_eq!(working.commit_together(good.into(), &jobs), 2);
+        assert!(working.took.take().is_some());
+
+        let has_failed = AtomicBool::new(false);
+        let fails_once = job(move |conn| {
+            add(conn, "four")?;
+            if has_failed.swap(true, Ordering::Relaxed) { Ok(()) } else { Err(Error::not_found()) }
+        });
+        assert_eq!(working.commit_together([job(|conn| add(conn, "three")), fails_once].into(), &jobs), 2);
+        assert!(working.took.is_none(), "each had a commit of its own");
+        assert_eq!(words(working.connection().unwrap()), ["four", "one", "three", "two"]);
     }
 
     #[test]
