@@ -45,7 +45,7 @@ diesel::table! {
     }
 }
 
-/// A database with Actas's tables, and as many articles in it as clients change at most: each of another author, under another impersonation.
+/// A database with Actas's tables, and as many articles in it as clients change at most: each as somebody else, under another impersonation.
 pub struct Commits {
     conn: SqliteConnection,
     _database: Database,
