@@ -53,7 +53,7 @@ struct Progress {
     walk: Walk,
     /// The article's version as it was left: whoever finds another begins anew.
     version: i64,
-    /// What is looked at next is older than this.
+    /// What is looked at next is of an older version than this.
     before: Option<i64>,
     seen: usize,
     done: Vec<Undone>,
