@@ -21,11 +21,16 @@ impl Program {
         (Self(child), url)
     }
 
-    /// How much memory it has in use, in MiB.
+    /// How much memory it has in use, in MiB, and the processes that it started with it. What they share counts for each.
     pub fn resident_mib(&self) -> f64 {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.0.id())).unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("the server is gone");
-        line.trim().trim_end_matches(" kB").parse::<f64>().unwrap() / 1024.0
+        let own = self.0.id().to_string();
+        let processes = fs::read_dir("/proc").unwrap().filter_map(|entry| fs::read_to_string(entry.unwrap().path().join("status")).ok());
+        let sizes: Vec<f64> = processes
+            .filter(|status| ["Pid", "PPid"].iter().any(|name| field(status, name) == Some(own.as_str())))
+            .filter_map(|status| field(&status, "VmRSS")?.trim_end_matches(" kB").parse::<f64>().ok())
+            .collect();
+        assert!(!sizes.is_empty(), "the server is gone");
+        sizes.iter().sum::<f64>() / 1024.0
     }
 }
 
@@ -34,6 +39,11 @@ impl Drop for Program {
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
+}
+
+/// A line of a process's status.
+fn field<'a>(status: &'a str, name: &str) -> Option<&'a str> {
+    status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim)
 }
 
 /// What `command` printed, both ways. It may have failed.

@@ -10,6 +10,7 @@
 //! **Architecture Invariant:** no type of this floor prints a secret, and no error of it carries one. No secret that a client
 //! holds is kept: handles as hashes, passwords as bcrypt hashes, access tokens as what was signed, without the signature.
 
+pub mod hashing;
 pub mod keys;
 pub mod limiter;
 pub mod passwords;

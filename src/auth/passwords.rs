@@ -5,14 +5,12 @@
 //! queue in front of them, and beyond it a refusal at once.
 //!
 //! Those threads are of low priority, so that hashing takes what else nobody needs: with a core to themselves they lose nothing, and without one a read doesn't
-//! wait for a hash.
+//! wait for a hash. Where a thread's priority is not enough for that, each has a process that hashes ([`super::hashing`]).
 //!
 //! **Time tells nothing.** A failed verification costs what one hash of the configured cost does, whether there is such a user
-//! or not, and whatever the cost of the user's stored hash: what a cheaper hash leaves over is spent (`remaining_costs`).
+//! or not, and whatever the cost of the user's stored hash: what a cheaper hash leaves over is spent (`hashing`, `remaining_costs`).
 
 use std::fmt;
-use std::hint::black_box;
-use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
@@ -20,6 +18,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::oneshot;
 
+use super::hashing::{self, Hasher, Outcome, Program, Work};
 use crate::domain::error::{Error, Result};
 use crate::domain::text::NewPassword;
 
@@ -63,16 +62,24 @@ impl Verdict {
 /// # Errors
 /// An internal error if `cost` is out of range or the random number generator fails.
 pub fn hash_blocking(password: &NewPassword, cost: u32) -> Result<PasswordHash> {
+    hash_by(&mut Hasher::new(None), password, cost)
+}
+
+fn hash_by(hasher: &mut Hasher, password: &NewPassword, cost: u32) -> Result<PasswordHash> {
     let password = password.reveal();
     // `NewPassword` ends where bcrypt's input does. `bcrypt::non_truncating_hash` would refuse 72 bytes, because it counts the NUL that
     // ends a shorter one; nothing is cut off at 72 and two passwords of 72 bytes differ, so `hash` it is, behind the same bound.
     if password.len() > NewPassword::MAX_BYTES {
         return Err(Error::internal("a password longer than bcrypt reads"));
     }
-    bcrypt::hash(password, cost).map(PasswordHash).map_err(|error| Error::internal(format!("hashing a password: {error}")))
+    match hasher.run(&Work::Hash { password: password.to_owned(), cost }) {
+        Outcome::Hash(hash) => Ok(PasswordHash(hash)),
+        Outcome::Failure(why) => Err(Error::internal(format!("hashing a password: {why}"))),
+        Outcome::Matches(_) => Err(Error::internal("hashing a password: that is no hash")),
+    }
 }
 
-type Job = Box<dyn FnOnce() + Send>;
+type Job = Box<dyn FnOnce(&mut Hasher) + Send>;
 
 /// The pool. Its threads end when it is dropped.
 pub struct Passwords {
@@ -97,19 +104,21 @@ impl fmt::Debug for Passwords {
 
 impl Passwords {
     /// Starts `threads` threads (at least one) that hash with `cost` (4 to 31), and lets up to `queue` passwords (at least one) wait
-    /// for them.
+    /// for them. They hash themselves, or each in a process of `program`.
     ///
     /// # Errors
     /// What the operating system says if it can't start a thread.
-    pub fn new(cost: u32, threads: usize, queue: usize) -> std::io::Result<Self> {
+    pub fn new(cost: u32, threads: usize, queue: usize, program: Option<Program>) -> std::io::Result<Self> {
         let (jobs, waiting) = sync_channel(queue.max(1));
         let waiting = Arc::new(Mutex::new(waiting));
         let shared = Arc::new(Shared { queued: AtomicUsize::new(0), running: AtomicUsize::new(0), ceiling: AtomicU32::new(cost) });
         for number in 0..threads.max(1) {
             let (waiting, shared) = (Arc::clone(&waiting), Arc::clone(&shared));
             std::thread::Builder::new().name(format!("password-{number}")).spawn(move || {
-                step_back();
-                run_jobs(&waiting, &shared);
+                if let Err(error) = hashing::step_back() {
+                    tracing::warn!(%error, "the threads that hash passwords have the priority of all others");
+                }
+                run_jobs(&waiting, &shared, Hasher::new(program));
             })?;
         }
         Ok(Self { jobs, shared, cost })
@@ -121,7 +130,7 @@ impl Passwords {
     /// 503 `overloaded` at once if the queue is full; an internal error if hashing fails.
     pub async fn hash(&self, password: NewPassword) -> Result<PasswordHash> {
         let cost = self.cost;
-        self.run(move || hash_blocking(&password, cost)).await?
+        self.run(move |hasher| hash_by(hasher, &password, cost)).await?
     }
 
     /// Whether `password` is the one of `hash`. Give `None` for an unknown user, one without a password, and one who may not log in: the
@@ -131,7 +140,7 @@ impl Passwords {
     /// 503 `overloaded` at once if the queue is full.
     pub async fn verify(&self, password: String, hash: Option<PasswordHash>) -> Result<Verdict> {
         let (cost, shared) = (self.cost, Arc::clone(&self.shared));
-        self.run(move || verify_blocking(&password, hash.as_ref(), cost, &shared.ceiling)).await
+        self.run(move |hasher| verify_by(hasher, password, hash, cost, &shared.ceiling)).await?
     }
 
     /// How many passwords wait for a thread.
@@ -144,16 +153,16 @@ impl Passwords {
         self.shared.running.load(Ordering::Relaxed)
     }
 
-    async fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
+    async fn run<T: Send + 'static>(&self, work: impl FnOnce(&mut Hasher) -> T + Send + 'static) -> Result<T> {
         self.submit(work)?.await.map_err(|_| Error::internal("a password thread panicked"))
     }
 
-    fn submit<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<oneshot::Receiver<T>> {
+    fn submit<T: Send + 'static>(&self, work: impl FnOnce(&mut Hasher) -> T + Send + 'static) -> Result<oneshot::Receiver<T>> {
         let (reply, answer) = oneshot::channel();
-        let job: Job = Box::new(move || {
+        let job: Job = Box::new(move |hasher| {
             // Whoever has given up waiting (a closed connection, a time limit) leaves the thread to the others.
             if !reply.is_closed() {
-                let _ = reply.send(work());
+                let _ = reply.send(work(hasher));
             }
         });
         // Counted first, so that the thread that takes the job at once never counts below zero.
@@ -169,19 +178,7 @@ impl Passwords {
     }
 }
 
-/// How far the threads step back behind the others, from 0 to 19: a busy one gets a sixtieth of what another one gets beside it.
-#[cfg(target_os = "linux")]
-const NICENESS: i32 = 19;
-
-/// Lowers the calling thread's priority. Elsewhere than on Linux the system knows priorities of whole processes only.
-fn step_back() {
-    #[cfg(target_os = "linux")]
-    if let Err(error) = rustix::process::setpriority_process(None, NICENESS) {
-        tracing::warn!(%error, "the threads that hash passwords have the priority of all others");
-    }
-}
-
-fn run_jobs(waiting: &Mutex<Receiver<Job>>, shared: &Shared) {
+fn run_jobs(waiting: &Mutex<Receiver<Job>>, shared: &Shared, mut hasher: Hasher) {
     loop {
         // One idle thread waits for the channel, the others for the lock; it is free again as soon as a job is taken.
         let job = waiting.lock().unwrap_or_else(PoisonError::into_inner).recv();
@@ -189,48 +186,26 @@ fn run_jobs(waiting: &Mutex<Receiver<Job>>, shared: &Shared) {
         shared.running.fetch_add(1, Ordering::Relaxed);
         shared.queued.fetch_sub(1, Ordering::Relaxed);
         // A panic costs its own caller an error, and not everybody a thread.
-        if catch_unwind(AssertUnwindSafe(job)).is_err() {
+        if catch_unwind(AssertUnwindSafe(|| job(&mut hasher))).is_err() {
             tracing::error!("hashing a password panicked");
         }
         shared.running.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
-fn verify_blocking(password: &str, hash: Option<&PasswordHash>, cost: u32, ceiling: &AtomicU32) -> Verdict {
-    // bcrypt reads 72 bytes and takes a NUL for the end: beyond that, another password than the user's would do.
-    let can_match = password.len() <= NewPassword::MAX_BYTES && !password.contains('\0');
-    let stored = hash.and_then(|hash| {
-        let parts = hash.as_str().parse::<bcrypt::HashParts>();
-        if parts.is_err() {
-            tracing::error!("a stored password hash is damaged; its user can't log in");
-        }
-        parts.ok().map(|parts| (hash, parts.get_cost()))
-    });
-    let Some((hash, stored_cost)) = stored else {
-        spend(password, ceiling.load(Ordering::Relaxed));
-        return Verdict::NO_MATCH;
-    };
+fn verify_by(hasher: &mut Hasher, password: String, hash: Option<PasswordHash>, cost: u32, ceiling: &AtomicU32) -> Result<Verdict> {
+    let stored_cost = hash.as_ref().and_then(|hash| hashing::cost_of(hash.as_str()));
+    if hash.is_some() && stored_cost.is_none() {
+        tracing::error!("a stored password hash is damaged; its user can't log in");
+    }
+    let stored_cost = stored_cost.unwrap_or(0);
     let ceiling = ceiling.fetch_max(stored_cost, Ordering::Relaxed).max(stored_cost);
-    // Verified even if it can't match: to do the same work.
-    let equal = bcrypt::verify(password, hash.as_str()).unwrap_or(false);
-    if equal && can_match {
-        return Verdict { matches: true, needs_rehash: stored_cost != cost };
+    match hasher.run(&Work::Verify { password, hash: hash.map(|hash| hash.0), ceiling }) {
+        Outcome::Matches(true) => Ok(Verdict { matches: true, needs_rehash: stored_cost != cost }),
+        Outcome::Matches(false) => Ok(Verdict::NO_MATCH),
+        Outcome::Failure(why) => Err(Error::internal(format!("verifying a password: {why}"))),
+        Outcome::Hash(_) => Err(Error::internal("verifying a password: that is no verdict")),
     }
-    for cost in remaining_costs(stored_cost, ceiling) {
-        spend(password, cost);
-    }
-    Verdict::NO_MATCH
-}
-
-/// The costs of further hashes which, with one of cost `done`, take as long as a single one of cost `ceiling`: each step of cost doubles the
-/// time, and 2ᵈ + (2ᵈ + 2ᵈ⁺¹ + … + 2ᶜ⁻¹) = 2ᶜ.
-const fn remaining_costs(done: u32, ceiling: u32) -> Range<u32> {
-    done..ceiling
-}
-
-/// Does the work of one verification at `cost`, for nothing. Needs no stored dummy: bcrypt takes the same time for every password and salt.
-fn spend(password: &str, cost: u32) {
-    let _ = black_box(bcrypt::hash_with_salt(black_box(password), cost, [0; 16]));
 }
 
 #[cfg(test)]
@@ -257,16 +232,16 @@ mod tests {
     fn who_hashes_steps_back_behind_the_others() {
         let niceness = || rustix::process::getpriority_process(None).unwrap();
         let ours = niceness();
-        let pool = Passwords::new(4, 1, 1).unwrap();
-        let theirs = block_on(pool.run(niceness)).unwrap();
-        assert_eq!((theirs, niceness()), (NICENESS, ours));
+        let pool = Passwords::new(4, 1, 1, None).unwrap();
+        let theirs = block_on(pool.run(move |_| niceness())).unwrap();
+        assert_eq!((theirs, niceness()), (hashing::NICENESS, ours));
     }
 
     /// Keeps the pool's only thread busy until the returned sender is used or dropped.
     fn block(pool: &Passwords) -> mpsc::Sender<()> {
         let (release, gate) = mpsc::channel::<()>();
         let (started, has_started) = mpsc::channel();
-        let answer = pool.submit(move || {
+        let answer = pool.submit(move |_| {
             started.send(()).unwrap();
             let _ = gate.recv();
         });
@@ -278,7 +253,7 @@ mod tests {
 
     #[test]
     fn a_password_matches_itself_only() {
-        let pool = Passwords::new(4, 2, 8).unwrap();
+        let pool = Passwords::new(4, 2, 8, None).unwrap();
         let hash = block_on(pool.hash(password("correct horse"))).unwrap();
         assert_eq!(verify(&pool, "correct horse", &hash), Verdict { matches: true, needs_rehash: false });
         for wrong in ["", "correct horsf", "Correct horse", "correct horse\0", "correct horse\0correct horse"] {
@@ -291,7 +266,7 @@ mod tests {
 
     #[test]
     fn seventy_two_bytes_are_a_password_and_seventy_three_are_none() {
-        let pool = Passwords::new(4, 1, 8).unwrap();
+        let pool = Passwords::new(4, 1, 8, None).unwrap();
         let longest = "x".repeat(72);
         let hash = block_on(pool.hash(password(&longest))).unwrap();
         assert!(verify(&pool, &longest, &hash).matches);
@@ -302,7 +277,7 @@ mod tests {
 
     #[test]
     fn a_hash_of_another_cost_is_to_be_renewed_once_it_matched() {
-        let pool = Passwords::new(5, 1, 8).unwrap();
+        let pool = Passwords::new(5, 1, 8, None).unwrap();
         for (cost, needs_rehash) in [(4, true), (5, false), (6, true)] {
             let hash = hash_blocking(&password("correct horse"), cost).unwrap();
             assert_eq!(verify(&pool, "correct horse", &hash), Verdict { matches: true, needs_rehash }, "{cost}");
@@ -312,18 +287,10 @@ mod tests {
     }
 
     #[test]
-    fn a_failure_costs_the_same_whatever_the_stored_cost() {
-        for done in 4..=14 {
-            let spent: u64 = (1 << done) + remaining_costs(done, 14).map(|cost| 1 << cost).sum::<u64>();
-            assert_eq!(spent, 1 << 14, "{done}");
-        }
-    }
-
-    #[test]
     fn beyond_its_bound_the_pool_refuses_at_once() {
-        let pool = Passwords::new(4, 1, 2).unwrap();
+        let pool = Passwords::new(4, 1, 2, None).unwrap();
         let release = block(&pool);
-        let waiting = [pool.submit(|| 1).unwrap(), pool.submit(|| 2).unwrap()];
+        let waiting = [pool.submit(|_| 1).unwrap(), pool.submit(|_| 2).unwrap()];
         assert_eq!((pool.running(), pool.queued()), (1, 2));
         let error = block_on(pool.verify("password".to_owned(), None)).unwrap_err();
         assert_eq!((error.code(), error.retry_after_seconds()), (Code::Overloaded, Some(1)));
@@ -338,11 +305,11 @@ mod tests {
 
     #[test]
     fn nobody_hashes_for_a_caller_who_left() {
-        let pool = Passwords::new(4, 1, 2).unwrap();
+        let pool = Passwords::new(4, 1, 2, None).unwrap();
         let release = block(&pool);
         let (done, was_done) = mpsc::channel();
-        drop(pool.submit(move || done.send(())).unwrap());
-        let last = pool.submit(|| ()).unwrap();
+        drop(pool.submit(move |_| done.send(())).unwrap());
+        let last = pool.submit(|_| ()).unwrap();
         drop(release);
         block_on(last).unwrap();
         assert!(was_done.recv().is_err(), "the job in between was dropped without being run");
@@ -350,14 +317,14 @@ mod tests {
 
     #[test]
     fn a_panic_costs_one_caller_and_no_thread() {
-        let pool = Passwords::new(4, 1, 2).unwrap();
-        assert_eq!(block_on(pool.run(|| panic!("on purpose"))).map(|(): ()| ()).unwrap_err().code(), Code::Internal);
-        assert_eq!(block_on(pool.run(|| 7)).unwrap(), 7);
+        let pool = Passwords::new(4, 1, 2, None).unwrap();
+        assert_eq!(block_on(pool.run(|_| panic!("on purpose"))).map(|(): ()| ()).unwrap_err().code(), Code::Internal);
+        assert_eq!(block_on(pool.run(|_| 7)).unwrap(), 7);
     }
 
     #[test]
     fn the_threads_end_with_the_pool() {
-        let pool = Passwords::new(4, 3, 2).unwrap();
+        let pool = Passwords::new(4, 3, 2, None).unwrap();
         let shared = Arc::downgrade(&pool.shared);
         drop(pool);
         // Only the threads hold it now; without an end of theirs this would not return.

@@ -13,6 +13,7 @@ macro_rules! help {
 mod client;
 mod database;
 mod demo;
+mod hash_passwords;
 mod healthcheck;
 mod keys;
 mod migrate;
@@ -80,6 +81,7 @@ enum Command {
     Keys(keys::Keys),
     Openapi(openapi::Openapi),
     Healthcheck(healthcheck::Healthcheck),
+    HashPasswords(hash_passwords::HashPasswords),
 }
 
 /// How a result is printed.
@@ -120,6 +122,7 @@ impl Cli {
             Some(Command::Keys(command)) => command.run(),
             Some(Command::Openapi(command)) => command.run(),
             Some(Command::Healthcheck(command)) => command.run(),
+            Some(Command::HashPasswords(command)) => command.run(),
         }
     }
 }

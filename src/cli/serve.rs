@@ -7,9 +7,10 @@ use std::time::Duration;
 use actix_web::dev::Server;
 use clap::Args;
 
-use super::ABOUT_SETTINGS;
 use super::output::{Failure, Outcome, describe, print};
+use super::{ABOUT_SETTINGS, hash_passwords};
 
+use crate::auth::hashing::Program;
 use crate::auth::keys::{Algorithm, KeyEncryptionKey};
 use crate::auth::limiter::Limiter;
 use crate::auth::passwords::Passwords;
@@ -55,7 +56,7 @@ impl Serve {
         let config = self.settings.check(&Environment::of_process())?;
         begin_logging(&config)?;
         actix_web::rt::System::new().block_on(async {
-            let ready = prepare(&config, Clock::system()).map_err(Failure::failed)?;
+            let ready = prepare(&config, Clock::system(), hash_passwords::program()).map_err(Failure::failed)?;
             let stop = server::termination().map_err(Failure::failed)?;
             if ready.office.db.read(users::is_empty).await? {
                 tracing::warn!("{}", first_administrator(&config.database.url));
@@ -176,17 +177,17 @@ pub fn algorithm(chosen: SigningAlgorithm) -> Algorithm {
     }
 }
 
-/// Puts the office together. Makes the keys that are missing, at the instant `now`.
+/// Puts the office together. Makes the keys that are missing, at the instant `now`. Passwords are hashed in processes of `hashing`, if any.
 ///
 /// # Errors
 /// Where the database can't be asked or its keys can't be decrypted.
-pub fn open_office(config: &Config, db: Db, now: Time, observer: Observer) -> Result<Office, Error> {
+pub fn open_office(config: &Config, db: Db, now: Time, observer: Observer, hashing: Option<Program>) -> Result<Office, Error> {
     let (encryption, algorithm) = (key_encryption(&config.database), algorithm(config.signing_algorithm));
     let tokens = &config.tokens;
     let (signing, refresh_key) = keys::load_or_create(&db, algorithm, encryption.as_ref(), &tokens.issuer, &tokens.audience, now)?;
     clients::ensure_first_party(&db, now)?;
     let login = &config.login;
-    let passwords = Passwords::new(login.bcrypt_cost, login.hashing_threads, login.hashing_queue).map_err(Error::internal)?;
+    let passwords = Passwords::new(login.bcrypt_cost, login.hashing_threads, login.hashing_queue, hashing).map_err(Error::internal)?;
     let policies = Arc::new(Policies::open(&db, config.impersonation.pins.clone(), now)?);
     let settings = Settings {
         issuer: tokens.issuer.clone(),
@@ -200,15 +201,15 @@ pub fn open_office(config: &Config, db: Db, now: Time, observer: Observer) -> Re
     Ok(Office { db, tokens: signing, key_encryption: encryption, refresh_key, passwords, limiter, settings, policies, observer })
 }
 
-/// Opens the database and the sockets, and is ready to run.
+/// Opens the database and the sockets, and is ready to run. Passwords are hashed in processes of `hashing`, if any.
 ///
 /// # Errors
 /// A sentence for whoever starts it.
-pub fn prepare(config: &Config, clock: Clock) -> Result<Ready, String> {
+pub fn prepare(config: &Config, clock: Clock, hashing: Option<Program>) -> Result<Ready, String> {
     let describe = |error: Error| describe(&error);
     let metrics = new_metrics()?;
     let db = open_database(&config.database).map_err(describe)?;
-    let office = open_office(config, db, clock.now(), observer(&metrics)).map_err(describe)?;
+    let office = open_office(config, db, clock.now(), observer(&metrics), hashing).map_err(describe)?;
     let sockets = Sockets::open(&config.listen)?;
     assemble(config, clock, office, metrics, sockets)
 }

@@ -25,6 +25,7 @@ mod examples;
 mod explain;
 mod grants;
 mod harness_holds;
+mod hashing;
 mod history;
 mod impersonation;
 mod keys;
@@ -69,6 +70,7 @@ fn main() -> std::process::ExitCode {
         ("grants", grants::all()),
         ("examples", examples::all()),
         ("harness_holds", harness_holds::all()),
+        ("hashing", hashing::all()),
         ("history", history::all()),
         ("impersonation", impersonation::all()),
         ("keys", keys::all()),

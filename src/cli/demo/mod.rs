@@ -11,7 +11,7 @@ use clap::Args;
 use serde::Serialize;
 
 use super::output::{Failure, Outcome, print, print_json};
-use super::{ABOUT_SETTINGS, Format, serve};
+use super::{ABOUT_SETTINGS, Format, hash_passwords, serve};
 use crate::clock::Clock;
 use crate::config::{Config, Environment, Settings};
 use crate::domain::Time;
@@ -113,7 +113,7 @@ impl Demo {
         let metrics = serve::new_metrics().map_err(Failure::failed)?;
         let articles = furnish(&config, clock.now()).await?;
         let db = serve::open_database(&config.database)?;
-        let office = serve::open_office(&config, db, clock.now(), serve::observer(&metrics))?;
+        let office = serve::open_office(&config, db, clock.now(), serve::observer(&metrics), hash_passwords::program())?;
         let ready = serve::assemble(&config, clock, office, metrics, sockets).map_err(Failure::failed)?;
         if self.format.json {
             print_json(&Ready::new(&base_url, &articles))?;
@@ -132,7 +132,7 @@ async fn furnish(config: &Config, now: Time) -> Outcome<Vec<Article>> {
     let mut usual = config.clone();
     (usual.tokens.access_ttl, usual.tokens.refresh_ttl) = (3600, 86_400);
     usual.impersonation.pins = Pins::default();
-    let office: Office = serve::open_office(&usual, db, opening, std::sync::Arc::new(|_| {}))?;
+    let office: Office = serve::open_office(&usual, db, opening, std::sync::Arc::new(|_| {}), None)?;
     let furnished = newsroom::furnish(&office, config.login.bcrypt_cost, opening).await;
     furnished.map_err(|error: Error| Failure::failed(format!("the newsroom could not be made: {error}")))
 }

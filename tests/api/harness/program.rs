@@ -44,6 +44,11 @@ impl Program {
         Self { office: Office { instance: Arc::new(served) }, child, log: Some(log) }
     }
 
+    /// The process's number.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Kills it with SIGKILL, which it can't see coming, and answers what it had logged.
     pub fn kill(mut self) -> String {
         self.end()

@@ -48,7 +48,7 @@ pub fn start_server(config: Config, clock: &Clock) -> Result<Server, String> {
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let thread = std::thread::spawn(move || {
         actix_web::rt::System::new().block_on(async move {
-            match prepare(&config, clock) {
+            match prepare(&config, clock, None) {
                 Ok(ready) => {
                     tell.send(Ok((ready.address, ready.ops_address))).unwrap();
                     let wait = async {
