@@ -56,11 +56,8 @@ fn main() {
     }
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     println!("{cores} cores, shared with the load generator; {} s a row", report.options.seconds);
-    if std::fs::read_to_string("/proc/sys/kernel/sched_autogroup_enabled").is_ok_and(|flag| flag.trim() == "1") {
-        println!(
-            "The kernel schedules by session (sched_autogroup_enabled): to the hashing threads' low priority Postgres' processes are strangers."
-        );
-    }
+    let is_by_session = std::fs::read_to_string("/proc/sys/kernel/sched_autogroup_enabled").is_ok_and(|flag| flag.trim() == "1");
+    println!("The kernel shares cores out by {}.", if is_by_session { "session (sched_autogroup_enabled)" } else { "process" });
     let postgres = Postgres::start();
     let mut places = vec![Place::Sqlite];
     match &postgres {

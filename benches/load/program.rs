@@ -21,7 +21,7 @@ impl Program {
         (Self(child), url)
     }
 
-    /// How much memory it has in use, in MiB, and the processes that it started with it. What they share counts for each.
+    /// How much memory it and the processes that it started have in use, in MiB. What they share counts for each.
     pub fn resident_mib(&self) -> f64 {
         let own = self.0.id().to_string();
         let processes = fs::read_dir("/proc").unwrap().filter_map(|entry| fs::read_to_string(entry.unwrap().path().join("status")).ok());

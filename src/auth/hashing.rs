@@ -5,20 +5,30 @@
 //! proxy. There it is the session that has to step back, and only a process can have one. So each thread of the pool has a process that does its hashing, in a
 //! session of its own, of the least weight. It is this same program ([`serve`]), and knows nothing but what it is asked.
 //!
-//! Such a process can fail, and no login fails with it: the thread then hashes itself.
+//! Such a process can fail, and no login fails with it: the thread then does the work. One that is stopped by a signal holds up its thread, as it does whatever is stopped.
 
 use std::fs;
 use std::hint::black_box;
 use std::io::{self, BufRead, BufReader, Write};
 use std::ops::Range;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::sync::mpsc::{RecvTimeoutError, sync_channel};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use crate::domain::text::NewPassword;
 
-/// How far hashing steps back behind all else, from 0 to 19: what is busy gets a sixtieth of what something else gets beside it.
+/// How far hashing steps back behind all else, from 0 to 19: what is as busy gets seventy times as much. With 10 it would get ten times as much, and
+/// reads wait longer.
 pub const NICENESS: i32 = 19;
+
+/// How long a process steps back for a piece of work. Where something keeps every core busy it would take a quarter of a minute; after this it has the weight of
+/// anybody until it is done. On an idle core bcrypt takes as long at cost 15.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// When a process tries again to change its session's weight. The kernel accepts about ten such changes a second from all that are not root's.
+const RETRY: Duration = Duration::from_millis(100);
 
 /// What there is to be done. It is printed nowhere: it holds a password.
 #[derive(Serialize, Deserialize)]
@@ -89,52 +99,55 @@ fn spend(password: &str, cost: u32) {
 /// How a process is started that reads work and writes what came of it, as [`serve`] does.
 pub type Program = fn() -> Command;
 
+/// How many pieces of work a thread does itself after its process failed: what keeps one from starting, too many processes or too little memory, may pass.
+const PAUSE: u32 = 20;
+
 /// Where one thread's work is done.
 pub struct Hasher {
     /// `None` where the thread does all itself.
     program: Option<Program>,
     process: Option<Process>,
+    /// What is left of the [`PAUSE`].
+    pause: u32,
 }
 
 impl Hasher {
-    /// Works in a process of `program`, which is started at the first use and again if it should die; on the calling thread without one.
+    /// Works in a process of `program`, which is started at the first use; on the calling thread without one.
     pub const fn new(program: Option<Program>) -> Self {
-        Self { program, process: None }
+        Self { program, process: None, pause: 0 }
     }
 
     /// Does `work`, wherever.
     pub fn run(&mut self, work: &Work) -> Outcome {
-        self.ask(work).unwrap_or_else(|| work.run())
-    }
-
-    fn ask(&mut self, work: &Work) -> Option<Outcome> {
-        let program = self.program?;
-        // Put back when it has answered, and not before: an answer that was left unread would be the next one's.
-        let process = self.process.take().map_or_else(|| Process::start(program()), Ok);
-        let (mut process, answer) = match process {
-            Ok(mut process) => {
-                let answer = process.ask(work);
-                (Some(process), answer)
-            }
-            Err(error) => (None, Err(error)),
-        };
-        match answer {
-            Ok(answer) => {
-                if let Some(warning) = answer.warning {
-                    tracing::warn!("the process that hashes passwords has the weight of all others: {warning}");
+        let Some(program) = self.program else { return work.run() };
+        if self.pause > 0 {
+            self.pause -= 1;
+            return work.run();
+        }
+        match self.ask(program, work) {
+            Ok(Answer { outcome, warning }) => {
+                if let Some(warning) = warning {
+                    tracing::warn!("a process that hashes passwords holds up others: {warning}");
                 }
-                self.process = process;
-                Some(answer.outcome)
+                outcome
             }
             Err(error) => {
-                tracing::warn!(%error, "there is no process that hashes passwords; a thread does it");
-                // One that never answered won't the next time.
-                if !process.take().is_some_and(|process| process.has_answered) {
-                    self.program = None;
-                }
-                None
+                tracing::warn!(%error, "a process that hashes passwords failed; a thread does it {PAUSE} times before another is tried");
+                self.pause = PAUSE;
+                work.run()
             }
         }
+    }
+
+    fn ask(&mut self, program: Program, work: &Work) -> io::Result<Answer> {
+        // Put back when it has answered, and not before: an answer that was left unread would be the next one's.
+        let mut process = match self.process.take() {
+            Some(process) => process,
+            None => Process::start(program())?,
+        };
+        let answer = process.ask(work)?;
+        self.process = Some(process);
+        Ok(answer)
     }
 }
 
@@ -143,25 +156,22 @@ struct Process {
     child: Child,
     input: ChildStdin,
     output: BufReader<ChildStdout>,
-    has_answered: bool,
 }
 
 impl Process {
     fn start(mut command: Command) -> io::Result<Self> {
-        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn()?;
         let (Some(input), Some(output)) = (child.stdin.take(), child.stdout.take()) else {
             return Err(io::Error::other("a process without pipes"));
         };
-        Ok(Self { child, input, output: BufReader::new(output), has_answered: false })
+        Ok(Self { child, input, output: BufReader::new(output) })
     }
 
     fn ask(&mut self, work: &Work) -> io::Result<Answer> {
         write_line(&mut self.input, work)?;
         let mut line = String::new();
         self.output.read_line(&mut line)?;
-        let answer = understand(&line)?;
-        self.has_answered = true;
-        Ok(answer)
+        understand(&line)
     }
 }
 
@@ -202,61 +212,84 @@ pub fn serve(input: impl BufRead, mut output: impl Write, mut place: Place) -> i
     for line in input.lines() {
         let work: Work = understand(&line?)?;
         let warning = place.step_back();
-        write_line(&mut output, &Answer { outcome: work.run(), warning })?;
+        let outcome = place.work(PATIENCE, || work.run());
+        write_line(&mut output, &Answer { outcome, warning })?;
     }
     Ok(())
 }
 
-/// Whether this process is one session's of many that share the machine evenly, whatever the priorities inside of them.
-pub fn is_grouped_by_session() -> bool {
-    let is_on = fs::read_to_string("/proc/sys/kernel/sched_autogroup_enabled").is_ok_and(|value| value.trim() == "1");
-    is_on && fs::exists(AUTOGROUP).unwrap_or(false)
+/// Whether the kernel may share the cores out by session, whatever the priorities inside of each. In a control group of its own it doesn't, which can't be told from inside.
+pub fn may_be_shared_by_session() -> bool {
+    fs::read_to_string("/proc/sys/kernel/sched_autogroup_enabled").is_ok_and(|value| value.trim() == "1")
 }
 
-/// The weight of this process's session: sched(7), "The autogroup feature".
-const AUTOGROUP: &str = "/proc/self/autogroup";
-
-/// Where this process stands among the others.
+/// Where a process stands among the others.
 pub struct Place {
-    has_stepped_back: bool,
+    /// How far its session steps back, as far as is known.
+    niceness: i32,
+    /// Lets it step back so far; `None` where it can't.
+    set_niceness: Option<fn(i32) -> io::Result<()>>,
+    /// What could not be done, until it is told.
+    warning: Option<String>,
 }
 
 impl Place {
     /// Makes a session for this process alone, and lowers its priority.
-    ///
-    /// # Errors
-    /// What the system says.
     #[cfg(target_os = "linux")]
-    pub fn apart() -> io::Result<Self> {
-        rustix::process::setsid()?;
+    pub fn apart() -> Self {
         // Who looks at the list of processes sees what it is; without, it is `exe`.
         let _ = fs::write("/proc/self/comm", "actas-hash");
-        step_back()?;
-        Ok(Self { has_stepped_back: false })
+        let done = rustix::process::setsid().map_err(io::Error::from).and_then(|_| step_back());
+        // sched(7), "The autogroup feature".
+        let set_niceness = |niceness: i32| fs::write("/proc/self/autogroup", niceness.to_string());
+        Self { niceness: 0, set_niceness: Some(set_niceness), warning: done.err().map(|error| error.to_string()) }
     }
 
     /// There is nothing to be made elsewhere.
-    ///
-    /// # Errors
-    /// None.
     #[cfg(not(target_os = "linux"))]
-    pub fn apart() -> io::Result<Self> {
-        Ok(Self { has_stepped_back: true })
+    pub const fn apart() -> Self {
+        Self { niceness: 0, set_niceness: None, warning: None }
     }
 
-    /// Gives the session the least weight, unless it has it. The kernel lets no more than ten processes a second that are not root's change one, and
-    /// then the next piece of work is another occasion. Answers what is in the way for good, once.
+    /// Lets the session step back, unless it does; where the kernel says to try again, the next piece of work is when. Answers what could not be done, once.
     fn step_back(&mut self) -> Option<String> {
-        if self.has_stepped_back {
-            return None;
-        }
-        match fs::write(AUTOGROUP, NICENESS.to_string()) {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => None,
-            result => {
-                self.has_stepped_back = true;
-                result.err().map(|error| format!("{AUTOGROUP}: {error}"))
+        if let Some(set_niceness) = self.set_niceness
+            && self.niceness != NICENESS
+        {
+            match set_niceness(NICENESS) {
+                Ok(()) => self.niceness = NICENESS,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => {
+                    self.set_niceness = None;
+                    self.warning = Some(error.to_string());
+                }
             }
         }
+        self.warning.take()
+    }
+
+    /// Does `work`, from `patience` on without stepping back.
+    fn work<T>(&mut self, patience: Duration, work: impl FnOnce() -> T) -> T {
+        let Some(set_niceness) = self.set_niceness else { return work() };
+        let (done, is_done) = sync_channel::<()>(0);
+        std::thread::scope(|scope| {
+            let watch = scope.spawn(move || {
+                let mut time = patience;
+                while is_done.recv_timeout(time) == Err(RecvTimeoutError::Timeout) {
+                    match set_niceness(0) {
+                        Err(error) if error.kind() == io::ErrorKind::WouldBlock => time = RETRY,
+                        result => return result.is_ok(),
+                    }
+                }
+                false
+            });
+            let outcome = work();
+            drop(done);
+            if watch.join().unwrap_or(true) {
+                self.niceness = 0;
+            }
+            outcome
+        })
     }
 }
 
@@ -280,6 +313,9 @@ pub fn step_back() -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::RefCell;
+    use std::sync::Mutex;
+
     use super::*;
 
     fn work() -> Work {
@@ -317,7 +353,7 @@ mod tests {
             write_line(&mut input, work).unwrap();
         }
         let mut output = Vec::new();
-        serve(input.as_slice(), &mut output, Place { has_stepped_back: true }).unwrap();
+        serve(input.as_slice(), &mut output, Place { niceness: 0, set_niceness: None, warning: None }).unwrap();
         let mut answers = output.lines().map(|line| serde_json::from_str::<Answer>(&line.unwrap()).unwrap().outcome);
         assert!(matches(&answers.next().unwrap()));
         assert!(matches!(answers.next(), Some(Outcome::Matches(false))));
@@ -339,7 +375,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_process_the_thread_does_it_and_does_not_try_again() {
+    fn without_a_process_the_thread_does_it() {
         let programs: [Program; 4] = [
             || Command::new("/nowhere/to-be-found"),
             || shell("exit 1"),
@@ -349,15 +385,68 @@ mod tests {
         for program in programs {
             let mut hasher = Hasher::new(Some(program));
             assert!(matches(&hasher.run(&work())));
-            assert!(hasher.program.is_none() && hasher.process.is_none());
+            assert!(hasher.process.is_none());
             assert!(matches(&hasher.run(&work())));
         }
     }
 
     #[test]
-    fn a_process_that_died_is_followed_by_another() {
+    fn a_process_that_died_is_followed_by_another_after_a_pause() {
         let mut hasher = Hasher::new(Some(|| shell(r#"read -r line; printf '{"outcome":{"hash":"apart"},"warning":null}\n'"#)));
         let mut is_apart = || matches!(hasher.run(&work()), Outcome::Hash(answer) if answer == "apart");
-        assert_eq!([is_apart(), is_apart(), is_apart(), is_apart()], [true, false, true, false]);
+        for _ in 0..2 {
+            assert!(is_apart());
+            for _ in 0..=PAUSE {
+                assert!(!is_apart(), "it died, and the thread works");
+            }
+        }
+    }
+
+    fn busy() -> io::Result<()> {
+        Err(io::ErrorKind::WouldBlock.into())
+    }
+
+    #[test]
+    fn a_session_steps_back_when_the_kernel_lets_it_and_what_fails_is_told_once() {
+        thread_local!(static ANSWERS: RefCell<Vec<io::Result<()>>> = const { RefCell::new(Vec::new()) });
+        let set_niceness = |niceness: i32| {
+            assert_eq!(niceness, 19);
+            ANSWERS.with_borrow_mut(|answers| answers.pop().expect("it is not asked again"))
+        };
+        let told = |answers: Vec<io::Result<()>>, warning: Option<&str>| {
+            ANSWERS.set(answers.into_iter().rev().collect());
+            let mut place = Place { niceness: 0, set_niceness: Some(set_niceness), warning: warning.map(str::to_owned) };
+            [place.step_back(), place.step_back(), place.step_back(), place.step_back()].map(Option::unwrap_or_default)
+        };
+        assert_eq!(told(vec![busy(), busy(), Ok(())], None), ["", "", "", ""]);
+        assert_eq!(told(vec![busy(), Err(io::Error::other("refused"))], None), ["", "refused", "", ""]);
+        assert_eq!(told(vec![Ok(())], Some("no session")), ["no session", "", "", ""]);
+        assert!(ANSWERS.take().is_empty());
+    }
+
+    #[test]
+    fn work_that_takes_too_long_steps_back_no_longer_and_the_next_does() {
+        static ASKED: Mutex<Vec<i32>> = Mutex::new(Vec::new());
+        let set_niceness = |niceness: i32| {
+            let mut asked = ASKED.lock().unwrap();
+            asked.push(niceness);
+            if asked.len() == 2 { busy() } else { Ok(()) }
+        };
+        let mut place = Place { niceness: 0, set_niceness: Some(set_niceness), warning: None };
+        let asked = || ASKED.lock().unwrap().clone();
+        place.step_back();
+        let hour = Duration::from_secs(3600);
+        assert_eq!(place.work(hour, || 7), 7);
+        place.step_back();
+        assert_eq!(asked(), [19], "it was quick");
+        place.work(Duration::ZERO, || {
+            while asked().len() < 3 {
+                std::thread::yield_now();
+            }
+        });
+        assert_eq!(asked(), [19, 0, 0], "the kernel was busy once");
+        place.step_back();
+        place.work(hour, || ());
+        assert_eq!(asked(), [19, 0, 0, 19]);
     }
 }

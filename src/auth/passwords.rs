@@ -104,7 +104,7 @@ impl fmt::Debug for Passwords {
 
 impl Passwords {
     /// Starts `threads` threads (at least one) that hash with `cost` (4 to 31), and lets up to `queue` passwords (at least one) wait
-    /// for them. They hash themselves, or each in a process of `program`.
+    /// for them. Each does the work itself, or has a process of `program` do it.
     ///
     /// # Errors
     /// What the operating system says if it can't start a thread.

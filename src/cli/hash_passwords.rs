@@ -1,6 +1,7 @@
 //! `actas hash-passwords`: what a server starts for hashing where the kernel shares the machine out by session.
 
 use std::io;
+use std::os::unix::process::CommandExt as _;
 use std::process::Command;
 
 use clap::Args;
@@ -24,8 +25,7 @@ impl HashPasswords {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().map_err(Failure::failed)?;
         let _runtime = runtime.enter();
         let _unheard = server::termination().map_err(Failure::failed)?;
-        let place = Place::apart().map_err(Failure::failed)?;
-        match hashing::serve(io::stdin().lock(), io::stdout().lock(), place) {
+        match hashing::serve(io::stdin().lock(), io::stdout().lock(), Place::apart()) {
             // The server is gone.
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
             result => result.map_err(Failure::failed),
@@ -35,14 +35,12 @@ impl HashPasswords {
 
 /// The program by which this process's passwords are hashed, where a thread's priority is not enough.
 pub fn program() -> Option<Program> {
-    hashing::is_grouped_by_session().then_some(this_program)
+    hashing::may_be_shared_by_session().then_some(this_program)
 }
 
 /// This program, and no other version of it, whatever has become of its file. Nothing of the environment, which may hold secrets, is needed.
 fn this_program() -> Command {
     let mut command = Command::new("/proc/self/exe");
-    #[cfg(unix)]
-    std::os::unix::process::CommandExt::arg0(&mut command, "actas");
-    command.arg(NAME).env_clear();
+    command.arg0("actas").arg(NAME).env_clear();
     command
 }
