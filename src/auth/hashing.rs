@@ -242,7 +242,8 @@ impl Place {
         let done = rustix::process::setsid().map_err(io::Error::from).and_then(|_| step_back());
         // sched(7), "The autogroup feature".
         let set_niceness = |niceness: i32| fs::write("/proc/self/autogroup", niceness.to_string());
-        Self { niceness: 0, set_niceness: Some(set_niceness), warning: done.err().map(|error| error.to_string()) }
+        // Without a session of its own it would be the server's that steps back.
+        Self { niceness: 0, set_niceness: done.is_ok().then_some(set_niceness), warning: done.err().map(|error| error.to_string()) }
     }
 
     /// There is nothing to be made elsewhere.

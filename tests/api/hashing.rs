@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
+use std::os::unix::process::CommandExt as _;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -11,6 +12,7 @@ use crate::harness::{Office, Person, Program, Setup, actas};
 
 api_tests! {
     [sqlite] a_hashing_process_has_a_session_of_its_own_of_least_weight,
+    [sqlite] a_session_of_others_does_not_step_back,
     a_server_hashes_apart_where_the_kernel_shares_by_session,
     [sqlite] a_hashing_process_ends_with_its_server,
 }
@@ -97,6 +99,27 @@ fn a_hashing_process_has_a_session_of_its_own_of_least_weight(_: Setup) {
     }
     drop(input);
     assert!(child.wait().unwrap().success(), "the end of its input is its end");
+}
+
+/// Who leads a process group can't have another session.
+fn a_session_of_others_does_not_step_back(_: Setup) {
+    let mut child = actas(&["hash-passwords"]).process_group(0).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut input = child.stdin.take().unwrap();
+    let mut output = BufReader::new(child.stdout.take().unwrap()).lines();
+    for has_warning in [true, false] {
+        writeln!(input, "{}", json!({ "hash": { "password": "", "cost": 4 } })).unwrap();
+        let answer: Value = serde_json::from_str(&output.next().unwrap().unwrap()).unwrap();
+        assert!(answer["outcome"]["hash"].is_string(), "{answer}");
+        if let Some(process) = Process::find(child.id()) {
+            assert_ne!(process.session, process.id);
+            assert_eq!(answer["warning"].is_string(), has_warning, "{answer}");
+            if is_grouped_by_session() {
+                assert!(!process.told("autogroup").trim_end().ends_with(" nice 19"), "it is the session of whoever tests");
+            }
+        }
+    }
+    drop(input);
+    child.wait().unwrap();
 }
 
 /// The server, with one thread that hashes.
