@@ -212,7 +212,7 @@ pub fn serve(input: impl BufRead, mut output: impl Write, mut place: Place) -> i
     for line in input.lines() {
         let work: Work = understand(&line?)?;
         let warning = place.step_back();
-        let outcome = place.work(PATIENCE, || work.run());
+        let outcome = place.work(|| work.run());
         write_line(&mut output, &Answer { outcome, warning })?;
     }
     Ok(())
@@ -229,6 +229,8 @@ pub struct Place {
     niceness: i32,
     /// Lets it step back so far; `None` where it can't.
     set_niceness: Option<fn(i32) -> io::Result<()>>,
+    /// How long it does for a piece of work.
+    patience: Duration,
     /// What could not be done, until it is told.
     warning: Option<String>,
 }
@@ -243,13 +245,18 @@ impl Place {
         // sched(7), "The autogroup feature".
         let set_niceness = |niceness: i32| fs::write("/proc/self/autogroup", niceness.to_string());
         // Without a session of its own it would be the server's that steps back.
-        Self { niceness: 0, set_niceness: done.is_ok().then_some(set_niceness), warning: done.err().map(|error| error.to_string()) }
+        Self {
+            niceness: 0,
+            set_niceness: done.is_ok().then_some(set_niceness),
+            patience: PATIENCE,
+            warning: done.err().map(|error| error.to_string()),
+        }
     }
 
     /// There is nothing to be made elsewhere.
     #[cfg(not(target_os = "linux"))]
     pub const fn apart() -> Self {
-        Self { niceness: 0, set_niceness: None, warning: None }
+        Self { niceness: 0, set_niceness: None, patience: PATIENCE, warning: None }
     }
 
     /// Lets the session step back, unless it does; where the kernel says to try again, the next piece of work is when. Answers what could not be done, once.
@@ -269,10 +276,10 @@ impl Place {
         self.warning.take()
     }
 
-    /// Does `work`, from `patience` on without stepping back.
-    fn work<T>(&mut self, patience: Duration, work: impl FnOnce() -> T) -> T {
+    /// Does `work`; where it takes longer than the patience lasts, no longer stepping back.
+    fn work<T>(&mut self, work: impl FnOnce() -> T) -> T {
         let Some(set_niceness) = self.set_niceness else { return work() };
-        let (done, is_done) = sync_channel::<()>(0);
+        let (patience, (done, is_done)) = (self.patience, sync_channel::<()>(0));
         std::thread::scope(|scope| {
             let watch = scope.spawn(move || {
                 let mut time = patience;
@@ -354,7 +361,7 @@ mod tests {
             write_line(&mut input, work).unwrap();
         }
         let mut output = Vec::new();
-        serve(input.as_slice(), &mut output, Place { niceness: 0, set_niceness: None, warning: None }).unwrap();
+        serve(input.as_slice(), &mut output, Place { niceness: 0, set_niceness: None, patience: PATIENCE, warning: None }).unwrap();
         let mut answers = output.lines().map(|line| serde_json::from_str::<Answer>(&line.unwrap()).unwrap().outcome);
         assert!(matches(&answers.next().unwrap()));
         assert!(matches!(answers.next(), Some(Outcome::Matches(false))));
@@ -416,7 +423,8 @@ mod tests {
         };
         let told = |answers: Vec<io::Result<()>>, warning: Option<&str>| {
             ANSWERS.set(answers.into_iter().rev().collect());
-            let mut place = Place { niceness: 0, set_niceness: Some(set_niceness), warning: warning.map(str::to_owned) };
+            let mut place =
+                Place { niceness: 0, set_niceness: Some(set_niceness), patience: PATIENCE, warning: warning.map(str::to_owned) };
             [place.step_back(), place.step_back(), place.step_back(), place.step_back()].map(Option::unwrap_or_default)
         };
         assert_eq!(told(vec![busy(), busy(), Ok(())], None), ["", "", "", ""]);
@@ -433,21 +441,48 @@ mod tests {
             asked.push(niceness);
             if asked.len() == 2 { busy() } else { Ok(()) }
         };
-        let mut place = Place { niceness: 0, set_niceness: Some(set_niceness), warning: None };
+        let hour = Duration::from_secs(3600);
+        let mut place = Place { niceness: 0, set_niceness: Some(set_niceness), patience: hour, warning: None };
         let asked = || ASKED.lock().unwrap().clone();
         place.step_back();
-        let hour = Duration::from_secs(3600);
-        assert_eq!(place.work(hour, || 7), 7);
+        assert_eq!(place.work(|| 7), 7);
         place.step_back();
         assert_eq!(asked(), [19], "it was quick");
-        place.work(Duration::ZERO, || {
+        place.patience = Duration::ZERO;
+        place.work(|| {
             while asked().len() < 3 {
                 std::thread::yield_now();
             }
         });
         assert_eq!(asked(), [19, 0, 0], "the kernel was busy once");
         place.step_back();
-        place.work(hour, || ());
+        place.patience = hour;
+        place.work(|| ());
         assert_eq!(asked(), [19, 0, 0, 19]);
+    }
+
+    #[test]
+    fn what_is_served_is_not_stepped_back_for_too_long() {
+        static ASKED: Mutex<Vec<i32>> = Mutex::new(Vec::new());
+        let set_niceness = |niceness: i32| {
+            ASKED.lock().unwrap().push(niceness);
+            Ok(())
+        };
+        let place = Place { niceness: 0, set_niceness: Some(set_niceness), patience: Duration::ZERO, warning: None };
+        // A hash may be made before anybody looks how long it takes, and not hundreds of them.
+        let (mut asking, mut asked) = io::pipe().map(|(output, input)| (input, BufReader::new(output))).unwrap();
+        let (output, mut answers) = io::pipe().map(|(output, input)| (input, BufReader::new(output).lines())).unwrap();
+        std::thread::scope(|scope| {
+            scope.spawn(move || serve(&mut asked, output, place).unwrap());
+            for _ in 0..500 {
+                write_line(&mut asking, &work()).unwrap();
+                answers.next().unwrap().unwrap();
+                if ASKED.lock().unwrap().contains(&0) {
+                    break;
+                }
+            }
+            drop(asking);
+        });
+        assert!(ASKED.lock().unwrap().starts_with(&[19, 0]), "{ASKED:?}");
     }
 }
